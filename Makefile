@@ -1,0 +1,50 @@
+# A fresh machine needs git, make and Python 3.11 or newer; the first target fills .venv.
+
+PYTHON ?= python3
+WORKERS ?= 2
+
+BIN := .venv/bin
+READY := .venv/.installed
+NOTEBOOKS = $(wildcard notebooks/*.ipynb)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format slow bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY)  ## create .venv with the tested versions; the other targets do it by themselves
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (once; some minutes) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e ".[dev,offline,report]"
+	@touch $@
+
+demo: $(READY)  ## fit the bundled log and write interest tables, a ranking and a report
+	$(BIN)/bayes-interest demo --out out/demo
+
+test: export OMP_NUM_THREADS = 1
+test: lint  ## lint, then every test and notebook (slow ones left out)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --nbmake tests $(NOTEBOOKS)
+
+lint: $(READY)  ## style, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+slow: $(READY)  ## the tests that take minutes
+	$(BIN)/python -m pytest -q -m slow
+
+bench: $(READY)  ## compare with others (see benchmarks/)
+	$(BIN)/python -m benchmarks --out out/bench
+
+clean:  ## remove outputs and caches; .venv stays
+	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,103 @@
+"""Each user's interests over time, with tested uncertainty, from an interaction log and texts.
+
+Importing this package loads nothing heavy: a public name brings its module in when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from bayes_interest.errors import (
+    BayesInterestError,
+    ConfigError,
+    DataWarning,
+    DeviceError,
+    EncoderError,
+    EventError,
+    InputError,
+    ItemError,
+    NotFittedError,
+    StorageError,
+    TimeOrderError,
+)
+
+if TYPE_CHECKING:
+    from bayes_interest.config import FitConfig, ModelConfig
+    from bayes_interest.evaluation.table import evaluate
+    from bayes_interest.events.read import EventLog, ItemTable, read_events, read_items
+    from bayes_interest.model.simulate import Simulation, simulate
+    from bayes_interest.events.split import split_by_time
+    from bayes_interest.events.validate import CleaningReport
+    from bayes_interest.interest_model import InterestModel
+    from bayes_interest.text.encoder import TextEncoder
+    from bayes_interest.text.hashing import HashingEncoder
+    from bayes_interest.text.precomputed import PrecomputedVectors
+
+    __version__: str
+
+__all__ = [
+    "BayesInterestError",
+    "CleaningReport",
+    "ConfigError",
+    "DataWarning",
+    "DeviceError",
+    "EncoderError",
+    "EventError",
+    "EventLog",
+    "FitConfig",
+    "HashingEncoder",
+    "InputError",
+    "InterestModel",
+    "ItemError",
+    "ItemTable",
+    "ModelConfig",
+    "NotFittedError",
+    "PrecomputedVectors",
+    "Simulation",
+    "StorageError",
+    "TextEncoder",
+    "TimeOrderError",
+    "__version__",
+    "evaluate",
+    "read_events",
+    "read_items",
+    "simulate",
+    "split_by_time",
+]
+
+_HOME: Final = {
+    "CleaningReport": "bayes_interest.events.validate",
+    "EventLog": "bayes_interest.events.read",
+    "FitConfig": "bayes_interest.config",
+    "HashingEncoder": "bayes_interest.text.hashing",
+    "InterestModel": "bayes_interest.interest_model",
+    "ItemTable": "bayes_interest.events.read",
+    "ModelConfig": "bayes_interest.config",
+    "PrecomputedVectors": "bayes_interest.text.precomputed",
+    "Simulation": "bayes_interest.model.simulate",
+    "TextEncoder": "bayes_interest.text.encoder",
+    "evaluate": "bayes_interest.evaluation.table",
+    "read_events": "bayes_interest.events.read",
+    "read_items": "bayes_interest.events.read",
+    "simulate": "bayes_interest.model.simulate",
+    "split_by_time": "bayes_interest.events.split",
+}
+"""Where each name lives that is loaded on first use."""
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562) and keep it."""
+    if name == "__version__":
+        value: Any = import_module("importlib.metadata").version("bayes-interest")
+    elif name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Every public name, loaded or not."""
+    return sorted({*globals(), *__all__})

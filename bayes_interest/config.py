@@ -1,0 +1,146 @@
+"""Frozen configurations: what a model is, and how a fit runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from bayes_interest.errors import ConfigError
+
+EmissionName = Literal["auto", "bernoulli", "choice", "rating"]
+DTypeName = Literal["float32", "float64"]
+
+
+def _check(condition: bool, name: str, value: object, wanted: str) -> None:
+    if not condition:
+        raise ConfigError(f"{name}={value!r}: expected {wanted}")
+
+
+def _positive(value: float) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the model is. Every field changes the answers."""
+
+    emission: EmissionName = "auto"
+    """Family of outcomes; "auto" chooses from the data and says what and why."""
+    state_dim: int = 16
+    """Dimensions of a user's latent interest."""
+    positive_threshold: float | None = None
+    """bernoulli: outcome is 1 where value >= threshold. choice: events below it are left out.
+    rating: the level whose P(rating >= level) is the interest probability."""
+    half_life_days: float | None = None
+    """Mean reversion of interest with this half-life in days; None is a pure random walk."""
+    item_residuals: bool = True
+    """Learn a residual vector for each item beside what its text says."""
+    popularity_days: float | Literal["auto"] | None = "auto"
+    """Length in days of the window of recent popularity in the item offset; None leaves it out,
+    "auto" is 7 days for choice and none otherwise."""
+    repeats: bool | Literal["auto"] = "auto"
+    """choice: let a user's own earlier choices of an item raise it; "auto": where the log has
+    repeats."""
+    event_drift: bool | Literal["auto"] = "auto"
+    """Interest also moves with every event, not only with time; "auto": for choice."""
+    n_candidates: int | None = None
+    """choice: number of sampled candidates per step in fitting; None is the full softmax."""
+    dtype: DTypeName = "float32"
+    """Precision of all tensors."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        names = get_args(EmissionName)
+        _check(self.emission in names, "emission", self.emission, f"one of {names}")
+        _check(_whole(self.state_dim, 1), "state_dim", self.state_dim, "a whole number >= 1")
+        threshold = self.positive_threshold
+        _check(
+            threshold is None or (isinstance(threshold, (int, float)) and math.isfinite(threshold)),
+            "positive_threshold",
+            threshold,
+            "a finite number or None",
+        )
+        half = self.half_life_days
+        _check(half is None or _positive(half), "half_life_days", half, "days > 0 or None")
+        days = self.popularity_days
+        _check(
+            days is None or days == "auto" or (not isinstance(days, str) and _positive(days)),
+            "popularity_days",
+            days,
+            'days > 0, None or "auto"',
+        )
+        _check(
+            self.repeats in (True, False, "auto"), "repeats", self.repeats, 'True, False or "auto"'
+        )
+        _check(
+            self.event_drift in (True, False, "auto"),
+            "event_drift",
+            self.event_drift,
+            'True, False or "auto"',
+        )
+        count = self.n_candidates
+        _check(count is None or _whole(count, 2), "n_candidates", count, "None or >= 2")
+        _check(
+            self.dtype in get_args(DTypeName), "dtype", self.dtype, f"one of {get_args(DTypeName)}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Rebuild from `to_dict`; an unknown field is a ConfigError."""
+        unknown = set(values) - {field.name for field in fields(cls)}
+        _check(not unknown, "ModelConfig", sorted(unknown), "known fields only")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a fit runs."""
+
+    device: str = "auto"
+    """"auto" takes CUDA where there is one; else any torch device name."""
+    seed: int = 0
+    """Same seed, same bits on one machine."""
+    max_epochs: int = 40
+    """Passes over the log at most."""
+    learning_rate: float = 0.01
+    """Peak of the one-cycle schedule of Adam."""
+    batch_events: int = 4096
+    """Events of a mini-batch of whole user histories, padding included."""
+    site_steps: int = 2
+    """Natural-gradient steps on the sites per visit of a batch."""
+    holdout: float = 0.1
+    """Last share of time held back to stop early; 0 trains for max_epochs."""
+    patience: int = 3
+    """Epochs without a better held-back log loss before stopping."""
+    refit: bool = True
+    """After early stopping, fit everything, held-back slice too, for the best number of epochs."""
+    progress: bool = True
+    """Show a progress bar."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        _check(isinstance(self.device, str), "device", self.device, "a device name")
+        _check(_whole(self.seed, 0), "seed", self.seed, "a whole number >= 0")
+        for name in ("max_epochs", "batch_events", "site_steps", "patience"):
+            value = getattr(self, name)
+            _check(_whole(value, 1), name, value, "a whole number >= 1")
+        _check(_positive(self.learning_rate), "learning_rate", self.learning_rate, "> 0")
+        _check(
+            isinstance(self.holdout, (int, float)) and 0 <= self.holdout < 0.9,
+            "holdout",
+            self.holdout,
+            "a share in [0, 0.9)",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as plain values, for JSON."""
+        return asdict(self)

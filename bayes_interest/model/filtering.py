@@ -1,0 +1,172 @@
+"""One pass forward in time: predict each event, then absorb it. No event sees its future.
+
+The same pass prepares a fitted model for ranking, absorbs updates, and scores a log. An event's
+site is set at its own filtered marginal, so the result depends on the past alone and splitting
+the events into batches changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bayes_interest.emissions.base import ScalarEmission
+from bayes_interest.emissions.choice import choice_site
+from bayes_interest.model.batch import Batch
+from bayes_interest.model.elbo import EventTerms, event_terms
+from bayes_interest.model.parameters import Globals, Items, Layout, emission_of, reliability
+from bayes_interest.model.softmax import Choices, look
+from bayes_interest.statespace.diagonal import absorb_diagonal
+from bayes_interest.statespace.kalman import GaussianState, absorb, predict, project
+
+LOCAL_STEPS = 6
+"""Fixed-point steps for one event's site; each gains about a digit."""
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Users' state deviations at their last events: full or diagonal covariance."""
+
+    mean: Tensor  # (user, state_dim)
+    cov: Tensor  # (user, state_dim, state_dim) or (user, state_dim)
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether `cov` holds variances only."""
+        return self.cov.ndim == 2
+
+    @staticmethod
+    def prior(n_users: int, values: Globals, diagonal: bool) -> Belief:
+        """`N(0, I)` for every user."""
+        dim = values["mean"].shape[0]
+        zero = values["mean"].new_zeros(n_users, dim)
+        if diagonal:
+            return Belief(zero, torch.ones_like(zero))
+        return Belief(
+            zero, torch.eye(dim, dtype=zero.dtype, device=zero.device).repeat(n_users, 1, 1)
+        )
+
+    def advanced(self, decay: Tensor, variance: Tensor) -> Belief:
+        """After a gap: decay (user, 1), variance (user, state_dim)."""
+        if self.diagonal:
+            return Belief(self.mean * decay, self.cov * decay**2 + variance)
+        state = predict(GaussianState(self.mean, self.cov), decay, variance)
+        return Belief(state.mean, state.cov)
+
+
+@dataclass(frozen=True)
+class ScalarForecasts:
+    """What was predicted of each event's predictor before it was absorbed, (user, step) each."""
+
+    mean: Tensor  # with the offset
+    var: Tensor  # of state and item together
+    state_mean: Tensor  # predicted deviation, (user, step, state_dim)
+    state_cov: Tensor | None  # (user, step, state_dim, state_dim), on request
+
+
+@dataclass(frozen=True)
+class ChoiceForecasts:
+    """The predicted state deviation before each event, (user, step, state_dim) each."""
+
+    mean: Tensor
+    var: Tensor
+    log_prob: Tensor  # of the choice at the predicted mean, (user, step)
+
+
+def filter_scalar(
+    layout: Layout,
+    values: Globals,
+    items: Items,
+    item_cov: Tensor | None,
+    batch: Batch,
+    belief: Belief,
+    keep_cov: bool = False,
+) -> tuple[ScalarForecasts, Belief]:
+    """Filter a batch of a scalar family; `item_cov` (item, D + 1, D + 1) is the item posterior.
+
+    Uncertainty about an item (residual and offset) widens the forecast and weakens what the
+    event says about the user.
+    """
+    emission = emission_of(layout, values)
+    terms, walk = event_terms(values, items, batch), batch.walk(layout, values)
+    rho = reliability(values, batch.kind) ** 2
+    out = terms.x.new_zeros(2, *batch.mask.shape)
+    state_mean = torch.empty_like(terms.x)
+    dim = terms.x.shape[-1]
+    state_cov = terms.x.new_empty(*terms.x.shape, dim) if keep_cov else None
+    for t in range(batch.mask.shape[1]):
+        now = belief.advanced(walk.decay[:, t], walk.variance[:, t])
+        state = GaussianState(now.mean, now.cov)
+        state_mean[:, t] = now.mean
+        if state_cov is not None:
+            state_cov[:, t] = now.cov
+        along, mean, var = project(state, terms.x[:, t])
+        extra = torch.zeros_like(var)
+        if item_cov is not None:
+            block = item_cov[batch.item[:, t]]
+            extra = rho[:, t] * item_variance(block, values["mean"] + now.mean, now.cov)
+        out[0, :, t], out[1, :, t] = mean + terms.offset[:, t], var + extra
+        site = _local_site(emission, terms, batch, t, (mean, var, extra))
+        state = absorb(state, along, (mean, var), site)
+        belief = Belief(state.mean, state.cov)
+    return ScalarForecasts(out[0], out[1], state_mean, state_cov), belief
+
+
+def item_variance(block: Tensor, mean: Tensor, cov: Tensor) -> Tensor:
+    """`Var[r . z + e]` for `(r, e) ~ N(0, block)`, `z ~ N(mean, cov)`; batched over rows."""
+    extended = torch.cat((mean, torch.ones_like(mean[:, :1])), 1)
+    known = torch.einsum("ui,uij,uj->u", extended, block, extended)
+    return known + (block[:, :-1, :-1] * cov).sum((-1, -2))
+
+
+def _local_site(
+    emission: ScalarEmission,
+    terms: EventTerms,
+    batch: Batch,
+    t: int,
+    forecast: tuple[Tensor, Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """The site of event t on the state's part of the predictor, (linear, precision)."""
+    prior_mean, state_var, extra = forecast
+    prior_var = state_var + extra
+    mean, var = prior_mean, prior_var
+    outcome, offset, mask = batch.outcome[:, t], terms.offset[:, t], batch.mask[:, t]
+    for _ in range(LOCAL_STEPS):
+        slope = emission.expected_derivatives(mean + offset, var, outcome)
+        precision = (-slope.second).clamp_min(0.0)
+        linear = slope.first + precision * mean
+        shrink = 1.0 / (1.0 + precision * prior_var)
+        mean, var = (prior_mean + prior_var * linear) * shrink, prior_var * shrink
+    weaken = mask / (1.0 + precision * extra)  # the item's share integrated out
+    return linear * weaken, precision * weaken
+
+
+def filter_choice(
+    layout: Layout,
+    values: Globals,
+    items: Items,
+    batch: Batch,
+    choices: Choices,
+    belief: Belief,
+) -> tuple[ChoiceForecasts, Belief]:
+    """Filter a batch of the choice family; `choices` are its real events in (user, step) order."""
+    walk, mask = batch.walk(layout, values), batch.mask
+    position = torch.cumsum(mask.reshape(-1), 0).reshape(mask.shape) - 1
+    mean, var = belief.mean, belief.cov
+    out = mean.new_zeros(2, *mask.shape, mean.shape[-1])
+    log_prob = mean.new_zeros(mask.shape)
+    for t in range(mask.shape[1]):
+        decay = walk.decay[:, t]
+        mean, var = mean * decay, var * decay**2 + walk.variance[:, t]
+        out[0, :, t], out[1, :, t] = mean, var
+        active = torch.nonzero(mask[:, t])[:, 0]
+        part = choices.at(position[active, t])
+        seen = look(values, items, part, mean[active])
+        log_prob[active, t] = seen.log_prob
+        chosen = items.vectors[part.item]
+        site = choice_site(chosen, seen.moments, mean[active], part.rho)
+        after = absorb_diagonal(mean[active], var[active], *site)
+        mean, var = mean.index_copy(0, active, after[0]), var.index_copy(0, active, after[1])
+    return ChoiceForecasts(out[0], out[1], log_prob), Belief(mean, var)

@@ -1,0 +1,269 @@
+"""Fitting the globals: stochastic ascent of the collapsed ELBO, sites on the way."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from bayes_interest.config import FitConfig
+from bayes_interest.model.families import ChoiceFamily, Family, ScalarFamily
+from bayes_interest.model.filtering import Belief
+from bayes_interest.model.parameters import (
+    PRIOR_SCALES,
+    SCALE_CENTRES,
+    Globals,
+    Layout,
+    initial_globals,
+    item_terms,
+    log_prior,
+)
+from bayes_interest.model.problem import Problem
+
+BY_MOMENTS = ("log_residual_scale", "log_offset_scale")
+GRADIENT_NORM = 1.0
+Validate = Callable[[Globals, Belief], float]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One pass over the log."""
+
+    epoch: int
+    loss: float  # minus ELBO of the users per event, at the globals of the moment
+    held_back_loss: float  # minus mean log predictive of the held-back slice; NaN without one
+    seconds: float
+
+
+@dataclass(frozen=True)
+class GlobalFit:
+    """Point estimates of the globals and the Gaussian posterior of the items around them."""
+
+    values: Globals
+    item_cov: Tensor  # of (residual, offset): (item, D + 1, D + 1) or diagonal (item, D + 1)
+    epochs: tuple[EpochRecord, ...]
+    best_epoch: int
+    stopped_early: bool
+    beliefs: Belief | None = None  # at the best epoch, where one was looked for
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per epoch."""
+        return pd.DataFrame([vars(record) for record in self.epochs])
+
+
+def fit_globals(
+    problem: Problem,
+    config: FitConfig,
+    n_candidates: int | None = None,
+    validate: Validate | None = None,
+    n_epochs: int | None = None,
+    label: str = "fit",
+) -> GlobalFit:
+    """Ascend the ELBO for at most `config.max_epochs` epochs, or stop after exactly `n_epochs`.
+
+    With `validate` the epoch of the lowest held-back loss is returned, and the ascent stops
+    `config.patience` epochs after it.
+    """
+    run = _Run(problem, config, n_candidates)
+    records: list[EpochRecord] = []
+    best: tuple[float, int, Globals, Tensor, Belief] | None = None
+    last = n_epochs or config.max_epochs
+    bar = tqdm(total=last, desc=label, unit="epoch", disable=not config.progress, leave=True)
+    with bar:
+        for epoch in range(1, last + 1):
+            record = run.epoch(epoch, validate)
+            records.append(record)
+            bar.update()
+            bar.set_postfix(loss=f"{record.loss:.4f}", held_back=f"{record.held_back_loss:.4f}")
+            if validate is not None and (best is None or record.held_back_loss < best[0]):
+                best = (
+                    record.held_back_loss,
+                    epoch,
+                    run.snapshot(),
+                    run.item_cov.clone(),
+                    run.beliefs(),
+                )
+            if best is not None and epoch - best[1] >= config.patience:
+                break
+    if best is None:
+        return GlobalFit(run.snapshot(), run.item_cov, tuple(records), len(records), False)
+    early = len(records) < config.max_epochs
+    return GlobalFit(best[2], best[3], tuple(records), best[1], early, best[4])
+
+
+class _Run:
+    """The moving parts of one fit."""
+
+    def __init__(self, problem: Problem, config: FitConfig, n_candidates: int | None) -> None:
+        self.problem = problem
+        self.generator = torch.Generator().manual_seed(config.seed)
+        layout = problem.layout
+        self.values = initial_globals(layout, self.generator, problem.features.new_zeros(1))
+        self.family = self._family(config, n_candidates)
+        self.blocks = problem.blocks(config.batch_events)
+        self.n_events = len(problem.history)
+        for name, value in self.values.items():
+            value.requires_grad_(name not in BY_MOMENTS)
+        self.mix = torch.eye(layout.state_dim, dtype=problem.features.dtype)
+        self.mix = self.mix.to(problem.features.device).requires_grad_()
+        self.trained = [value for value in self.values.values() if value.requires_grad]
+        self.trained.append(self.mix)
+        self.optimizer = torch.optim.Adam(self.trained, config.learning_rate, betas=(0.9, 0.99))
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            config.learning_rate,
+            config.max_epochs * len(self.blocks),
+            pct_start=0.2,
+            div_factor=5.0,
+            final_div_factor=20.0,
+            cycle_momentum=False,
+        )
+        self.item_cov = problem.features.new_zeros(0)
+
+    def _family(self, config: FitConfig, n_candidates: int | None) -> Family:
+        if self.problem.layout.emission == "choice":
+            return ChoiceFamily(self.problem, self.generator, n_candidates)
+        return ScalarFamily(self.problem, config.site_steps)
+
+    def epoch(self, number: int, validate: Validate | None) -> EpochRecord:
+        """Visit every block once, in random order."""
+        began, elbo = time.perf_counter(), 0.0
+        for index in torch.randperm(len(self.blocks), generator=self.generator).tolist():
+            elbo += self._visit(index, size=max(0.3, 1.0 / number))
+        self._fold()
+        self._update_items(number)
+        held_back = float("nan") if validate is None else validate(self.snapshot(), self.beliefs())
+        loss = -elbo / self.n_events
+        return EpochRecord(number, loss, held_back, time.perf_counter() - began)
+
+    def _visit(self, index: int, size: float) -> float:
+        layout, block = self.problem.layout, self.blocks[index]
+        values = self._mixed()
+        items = item_terms(layout, values, self.problem.features)
+        result = self.family.step(values, items, block, size)
+        target = result.objective + log_prior(layout, values) / len(self.blocks)
+        self.optimizer.zero_grad(set_to_none=True)
+        (-target * len(self.blocks) / self.n_events).backward()
+        torch.nn.utils.clip_grad_norm_(self.trained, GRADIENT_NORM)
+        self.optimizer.step()
+        self.schedule.step()
+        return result.elbo
+
+    def _mixed(self) -> Globals:
+        """The globals with state dimensions mixed by a square matrix that is trained beside them.
+
+        The matrix adds nothing to the model: it rotates and scales all item vectors at once, a
+        direction in which their own noisy gradients crawl. `_fold` takes it into them.
+        """
+        values = dict(self.values)
+        values["weight"] = self.mix.T @ values["weight"]
+        for name in ("residual", "intercept"):
+            if name in values:
+                values[name] = values[name] @ self.mix
+        return values
+
+    def _fold(self) -> None:
+        with torch.no_grad():
+            for name, value in self._mixed().items():
+                self.values[name].copy_(value)
+            self.mix.copy_(torch.eye(len(self.mix), dtype=self.mix.dtype))
+
+    def _update_items(self, number: int) -> None:
+        """Posterior covariance of the items, and their prior scales by expected moments."""
+        values, layout = self.snapshot(), self.problem.layout
+        precision = self.family.item_precision()
+        self.item_cov = item_posterior_cov(layout, values, precision)
+        if number < 2:
+            return  # sites are still settling
+        variance = diagonal_of(self.item_cov)
+        with torch.no_grad():
+            move_into_text(layout, self.values, variance, self.problem.features)
+            for name, var in (("offset", variance[:, -1]), ("residual", variance[:, :-1])):
+                if name in values:
+                    scale = f"log_{name}_scale"
+                    self.values[scale].copy_(
+                        evidence_scale(values[name], var, values[scale], scale)
+                    )
+
+    def beliefs(self) -> Belief:
+        """Every user's state after the last event at the globals of the moment."""
+        values = self.snapshot()
+        with torch.no_grad():
+            items = item_terms(self.problem.layout, values, self.problem.features)
+            return self.family.beliefs(values, items)
+
+    def snapshot(self) -> Globals:
+        """A detached copy of the globals."""
+        return {name: value.detach().clone() for name, value in self.values.items()}
+
+
+def move_into_text(layout: Layout, values: Globals, var: Tensor, features: Tensor) -> None:
+    """Let the text weights explain what residuals and offsets hold, in place.
+
+    Gradients are slow along this direction, since the likelihood sees only the sums. It is the
+    ridge regression of item vectors and offsets on the features, each item weighted by the share
+    `1 - var / scale^2` that its events determine; such an item keeps its vector, an item
+    without events follows its text.
+    """
+    scaled = features / math.sqrt(layout.embed_dim)
+    pairs = [("offset", "offset_weight", var[:, -1:], 1.0)]
+    if layout.residuals:
+        pairs.append(("residual", "weight", var[:, :-1], math.sqrt(layout.state_dim)))
+    for effect, weight, variance, divisor in pairs:
+        scale = values[f"log_{effect}_scale"].exp()
+        known = (1.0 - variance / scale**2).clamp(0.0, 1.0).mean(1, keepdim=True)
+        old = values[effect].reshape(len(features), -1)
+        total = old + scaled @ values[weight].reshape(-1, layout.embed_dim).T / divisor
+        gram = scaled.T @ (known * scaled) / divisor**2
+        ridge = torch.eye(len(gram), dtype=gram.dtype, device=gram.device) * scale**2
+        solution = torch.linalg.solve(gram + ridge, scaled.T @ (known * total) / divisor)
+        rest = total - scaled @ solution / divisor
+        values[weight].copy_(solution.mT.reshape(values[weight].shape))
+        values[effect].copy_(((1.0 - known) * old + known * rest).reshape(values[effect].shape))
+
+
+def item_posterior_cov(layout: Layout, values: Globals, precision: Tensor) -> Tensor:
+    """Covariance of (residual, offset) per item: inverse of prior plus likelihood precision.
+
+    Without residuals their block is zero.
+    """
+    dim = layout.state_dim
+    prior = torch.empty(dim + 1, dtype=precision.dtype, device=precision.device)
+    prior[-1] = torch.exp(-2.0 * values["log_offset_scale"])
+    if layout.residuals:
+        prior[:-1] = torch.exp(-2.0 * values["log_residual_scale"])
+    else:
+        prior[:-1] = torch.inf
+    if precision.ndim == 2:
+        return 1.0 / (precision + prior)
+    scale = prior.rsqrt()  # zero where there is no residual
+    inner = torch.eye(dim + 1, dtype=precision.dtype, device=precision.device)
+    inner = inner + scale[:, None] * precision * scale
+    return scale[:, None] * torch.linalg.inv(inner) * scale
+
+
+def diagonal_of(cov: Tensor) -> Tensor:
+    """Variances from covariances (item, D, D) or from variances (item, D)."""
+    return cov if cov.ndim == 2 else cov.diagonal(dim1=-2, dim2=-1)
+
+
+def evidence_scale(effects: Tensor, var: Tensor, log_scale: Tensor, name: str) -> Tensor:
+    """Log prior scale of zero-mean effects by MacKay's fixed point (1992), far faster than EM.
+
+    `gamma = sum (1 - var / scale^2)` counts the effects that the data determine; the new scale
+    solves `sum effects^2 / scale^2 = gamma` together with the Normal prior on its logarithm.
+    """
+    centre, spread = SCALE_CENTRES[name], PRIOR_SCALES[name]
+    gamma = (1.0 - var * torch.exp(-2.0 * log_scale)).clamp_min(0.0).sum()
+    total, new = (effects**2).sum(), log_scale.clone()
+    for _ in range(20):
+        pull = total * torch.exp(-2.0 * new)
+        step = (pull - gamma - (new - centre) / spread**2) / (2.0 * pull + 1.0 / spread**2)
+        new = new + step.clamp(-1.0, 1.0)
+    return 0.5 * (log_scale + new)

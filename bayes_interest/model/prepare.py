@@ -1,0 +1,265 @@
+"""From tables to arrays: the family, the coding of outcomes, ids, kinds and item features."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from bayes_interest.config import EmissionName, ModelConfig
+from bayes_interest.errors import ConfigError, DataWarning, EventError, ItemError
+from bayes_interest.events.history import History, make_history
+from bayes_interest.events.id_map import IdMap
+from bayes_interest.events.read import EventLog, ItemTable
+from bayes_interest.schema import ITEM_ID, KIND, TEXT, USER_ID, VALUE
+from bayes_interest.text.encoder import Encoder
+from bayes_interest.text.precomputed import PrecomputedVectors
+
+MAX_LEVELS = 20
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """External names and internal positions."""
+
+    users: IdMap
+    items: IdMap
+    kinds: tuple[str, ...]  # the first is the reference
+    levels: tuple[float, ...]  # rating: the values of the levels, increasing
+
+
+@dataclass(frozen=True)
+class FamilyChoice:
+    """The family of outcomes and why it was taken."""
+
+    name: str
+    reason: str
+
+
+def choose_family(log: EventLog, config: ModelConfig) -> FamilyChoice:
+    """The configured family, or the one that the values call for."""
+    if config.emission != "auto":
+        return FamilyChoice(config.emission, "as configured")
+    if VALUE not in log.frame:
+        return FamilyChoice("choice", "the log has no value column: every event is a choice")
+    levels = np.unique(log.frame[VALUE].to_numpy(dtype=float))
+    if len(levels) == 1:
+        return FamilyChoice("choice", f"all values are {levels[0]:g}: every event is a choice")
+    if config.positive_threshold is not None:
+        return FamilyChoice("bernoulli", f"values are cut at {config.positive_threshold:g}")
+    if set(levels) == {0.0, 1.0}:
+        return FamilyChoice("bernoulli", "values are 0 and 1: engaged or not, given shown")
+    if len(levels) <= MAX_LEVELS:
+        return FamilyChoice("rating", f"values have {len(levels)} ordered levels")
+    raise ConfigError(
+        f"value has {len(levels):,} different values, from {levels[0]:g} to {levels[-1]:g}: no "
+        'family fits by itself. Pass positive_threshold= (bernoulli), or emission="choice" '
+        "to take every event as a choice"
+    )
+
+
+def code_outcomes(
+    log: EventLog, family: str, config: ModelConfig, levels: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Outcomes (event,) in the family's coding, and which events are learned from.
+
+    bernoulli: 0 or 1. rating: the level's index. choice: 1 for a choice; events below
+    `positive_threshold` were seen but not chosen, and are not learned from.
+    """
+    n_events = len(log)
+    threshold = config.positive_threshold
+    if VALUE not in log.frame:
+        if family != "choice":
+            raise EventError(
+                f'emission="{family}" needs a value column; the log has {list(log.frame.columns)}'
+            )
+        return np.ones(n_events), np.ones(n_events, dtype=bool)
+    value = log.frame[VALUE].to_numpy(dtype=float)
+    if family == "choice":
+        chosen = np.ones(n_events, dtype=bool) if threshold is None else value >= threshold
+        return chosen.astype(float), chosen
+    if family == "bernoulli":
+        if threshold is not None:
+            return (value >= threshold).astype(float), np.ones(n_events, dtype=bool)
+        _refuse(log, ~np.isin(value, (0.0, 1.0)), "0 or 1 (or pass positive_threshold=)", family)
+        return value, np.ones(n_events, dtype=bool)
+    index = np.searchsorted(np.asarray(levels), value).clip(0, len(levels) - 1)
+    wanted = f"one of the levels {', '.join(f'{level:g}' for level in levels)}"
+    _refuse(log, np.asarray(levels)[index] != value, wanted, family)
+    return index.astype(float), np.ones(n_events, dtype=bool)
+
+
+def _refuse(log: EventLog, wrong: np.ndarray, wanted: str, family: str) -> None:
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        raise EventError(
+            f"value {log.frame[VALUE].iloc[at]:g} in row {log.row[at]} does not fit "
+            f'emission="{family}": expected {wanted}; {int(wrong.sum())} rows are like it'
+        )
+
+
+def check_informative(
+    outcome: np.ndarray, absorb: np.ndarray, n_items: int, family: FamilyChoice
+) -> None:
+    """A fit needs at least two different outcomes, or for choice two items."""
+    if family.name == "choice":
+        if not absorb.any():
+            raise EventError(
+                "no event reaches positive_threshold: there is no choice to learn from"
+            )
+        if n_items < 2:
+            raise EventError(
+                "only one item was ever chosen: a choice needs at least two. With values of 0 "
+                'and 1 per event, emission="bernoulli" can work on a single item'
+            )
+    elif len(np.unique(outcome)) < 2:
+        raise EventError(
+            f'all {len(outcome)} outcomes are equal: emission="{family.name}" has nothing to '
+            'learn from. If every event is a positive one, use emission="choice"'
+        )
+
+
+def kind_index(log: EventLog, kinds: tuple[str, ...]) -> np.ndarray:
+    """Position of each event's kind; unknown kinds count as the reference, with a warning."""
+    if KIND not in log.frame or len(kinds) < 2:
+        return np.zeros(len(log), dtype=np.int64)
+    found = pd.Index(kinds).get_indexer(pd.Index(log.frame[KIND].astype(str)))
+    if (found < 0).any():
+        example = log.frame[KIND].iloc[int(np.flatnonzero(found < 0)[0])]
+        warnings.warn(
+            f"kind {example!r} was not in the training log: {int((found < 0).sum())} events are "
+            f"taken as {kinds[0]!r}",
+            DataWarning,
+            stacklevel=3,
+        )
+    return np.where(found < 0, 0, found).astype(np.int64)
+
+
+def learn_vocabulary(
+    log: EventLog, table: ItemTable | None, family: str, absorb: np.ndarray
+) -> Vocabulary:
+    """Users and items by first appearance in time (chosen items first), kinds by frequency."""
+    items = IdMap.from_ids(log.frame[ITEM_ID].to_numpy()[absorb])
+    items = items.extend(log.frame[ITEM_ID].to_numpy())
+    if table is not None:
+        _check_same_type(log.frame[ITEM_ID], table.frame[ITEM_ID])
+        items = items.extend(table.frame[ITEM_ID].to_numpy())
+    kinds: tuple[str, ...] = ("",)
+    if KIND in log.frame:
+        kinds = tuple(
+            log.frame[KIND]
+            .astype(str)
+            .value_counts()
+            .sort_index(kind="stable")
+            .sort_values(ascending=False, kind="stable")
+            .index
+        )
+    levels: tuple[float, ...] = ()
+    if family == "rating":
+        levels = tuple(np.unique(log.frame[VALUE].to_numpy(dtype=float)).tolist())
+    return Vocabulary(IdMap.from_ids(log.frame[USER_ID].to_numpy()), items, kinds, levels)
+
+
+def _check_same_type(events: pd.Series[Any], items: pd.Series[Any]) -> None:
+    whole = [pd.api.types.is_integer_dtype(ids) for ids in (events, items)]
+    if whole[0] != whole[1] and len(items):
+        names = ["integers" if flag else "strings" for flag in whole]
+        raise ItemError(
+            f"item_id holds {names[0]} in the events but {names[1]} in the items: no item would "
+            "be found. Convert one of the columns"
+        )
+
+
+def log_history(log: EventLog, vocabulary: Vocabulary, family: str, config: ModelConfig) -> History:
+    """The log as a History; ids must be in the vocabulary."""
+    outcome, absorb = code_outcomes(log, family, config, vocabulary.levels)
+    return make_history(
+        vocabulary.users.index_of(log.frame[USER_ID].to_numpy()),
+        vocabulary.items.index_of(log.frame[ITEM_ID].to_numpy()),
+        log.seconds(),
+        outcome,
+        kind_index(log, vocabulary.kinds),
+        len(vocabulary.users),
+        absorb,
+    )
+
+
+def item_texts(ids: np.ndarray, log: EventLog | None, table: ItemTable | None) -> list[str]:
+    """The text of each item: from the item table, else from its first event with text, else ""."""
+    known: dict[object, str] = {}
+    if log is not None and TEXT in log.frame:
+        filled = log.frame[log.frame[TEXT] != ""].drop_duplicates(ITEM_ID)
+        known.update(zip(filled[ITEM_ID].tolist(), filled[TEXT].tolist(), strict=True))
+    if table is not None:
+        filled = table.frame[table.frame[TEXT] != ""]
+        known.update(zip(filled[ITEM_ID].tolist(), filled[TEXT].tolist(), strict=True))
+    return [known.get(item, "") for item in ids.tolist()]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Raw item vectors and which items have one."""
+
+    vectors: np.ndarray  # (item, embed_dim) float32, zero where unknown
+    known: np.ndarray  # (item,) bool
+
+
+def embed_items(
+    ids: np.ndarray, texts: list[str], encoder: Encoder | None, progress: bool
+) -> Embedded:
+    """Vectors of items by their texts, or by lookup for precomputed vectors."""
+    if isinstance(encoder, PrecomputedVectors):
+        vectors, known = encoder.lookup(ids.tolist())
+        return Embedded(np.asarray(vectors, dtype=np.float32), np.asarray(known, dtype=bool))
+    known = np.array([text.strip() != "" for text in texts], dtype=bool)
+    if encoder is None or not known.any():
+        return Embedded(np.zeros((len(ids), 1), dtype=np.float32), np.zeros(len(ids), dtype=bool))
+    return Embedded(encoder.encode(texts, progress=progress), known)
+
+
+@dataclass(frozen=True)
+class Standardizer:
+    """`(phi - mean) / scale` per dimension, from the items with events; no text gives zero."""
+
+    mean: np.ndarray  # (embed_dim,)
+    scale: np.ndarray  # (embed_dim,)
+
+    @classmethod
+    def of(cls, embedded: Embedded, n_fit: int) -> Standardizer:
+        """Learned from the first `n_fit` items that have a vector."""
+        part = embedded.vectors[:n_fit][embedded.known[:n_fit]].astype(np.float64)
+        if len(part) < 2:
+            dim = embedded.vectors.shape[1]
+            return cls(np.zeros(dim), np.ones(dim))
+        scale = part.std(0)
+        return cls(part.mean(0), np.where(scale > 1e-8, scale, 1.0))
+
+    def apply(self, embedded: Embedded) -> np.ndarray:
+        """Features (item, embed_dim), float64."""
+        features = (embedded.vectors - self.mean) / self.scale
+        features[~embedded.known] = 0.0
+        return features
+
+
+def resolved(config: ModelConfig, family: str, history: History) -> ModelConfig:
+    """The configuration with every "auto" decided."""
+    days = config.popularity_days
+    if days == "auto":
+        days = 7.0 if family == "choice" else None
+    repeats = config.repeats
+    if repeats == "auto":
+        pairs = history.user_index.astype(np.int64) * (history.item_index.max(initial=0) + 1)
+        pairs = (pairs + history.item_index)[history.absorb]
+        share = 1.0 - len(np.unique(pairs)) / max(len(pairs), 1)
+        repeats = family == "choice" and share > 0.01
+    moves = family == "choice" if config.event_drift == "auto" else config.event_drift
+    return replace(
+        config,
+        emission=cast(EmissionName, family),
+        popularity_days=days,
+        repeats=bool(repeats),
+        event_drift=moves,
+    )

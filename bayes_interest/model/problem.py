@@ -1,0 +1,76 @@
+"""What a fit works on: sizes, item features, and the log as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bayes_interest.events.history import History, Padded, padded_batches
+from bayes_interest.events.popularity import RecentCounts
+from bayes_interest.model.batch import Batch, EventTensors
+from bayes_interest.model.candidates import CandidateRows, candidate_rows
+from bayes_interest.model.parameters import Layout
+
+MAX_CHOICE_TABLE = 40_000_000
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A log and a catalogue, ready for inference on one device."""
+
+    layout: Layout
+    features: Tensor  # standardised text embeddings, (item, embed_dim)
+    history: History
+    recent: RecentCounts | None  # popularity, where the layout has it
+
+    @cached_property
+    def events(self) -> EventTensors:
+        """The log's columns on the device."""
+        return EventTensors.of(self.history, self.features.dtype, self.features.device)
+
+    @cached_property
+    def rows(self) -> CandidateRows:
+        """Choice: extra logits of the candidates of each event."""
+        return candidate_rows(self.history, self.recent, self.layout.n_items, self.layout.repeats)
+
+    def batch_size(self, batch_events: int) -> int:
+        """Events per batch: as asked, less where the choice table would be too large."""
+        if self.layout.emission != "choice":
+            return batch_events
+        return max(256, min(batch_events, MAX_CHOICE_TABLE // self.layout.n_items))
+
+    def blocks(self, batch_events: int) -> list[Padded]:
+        """All users with events in padded blocks."""
+        size = self.batch_size(batch_events)
+        return list(padded_batches(self.history, size, self.features.device))
+
+    def batch(self, block: Padded) -> Batch:
+        """The events of a block."""
+        return Batch.of(self.events, block)
+
+    def before(self, keep: np.ndarray, n_items: int) -> Problem:
+        """The same problem with some events and the first `n_items` items only."""
+        recent = self.recent
+        history = self.history.take(keep)
+        if recent is not None:
+            recent = RecentCounts.of(
+                history.item_index, history.seconds, n_items, recent.window_days
+            )
+        return Problem(
+            replace(self.layout, n_items=n_items), self.features[:n_items], history, recent
+        )
+
+
+def event_positions(block: Padded, mask: Tensor) -> np.ndarray:
+    """History positions of the steps of a block where `mask`, in (user, step) order."""
+    positions: np.ndarray = block.event[mask].cpu().numpy()
+    return positions
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """float32 or float64."""
+    return {"float32": torch.float32, "float64": torch.float64}[name]

@@ -1,0 +1,301 @@
+"""From a log to a posterior: prepare, fit with early stopping, refit, filter once more."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from bayes_interest.config import FitConfig, ModelConfig
+from bayes_interest.errors import DeviceError
+from bayes_interest.events.history import History
+from bayes_interest.events.popularity import RecentCounts
+from bayes_interest.events.read import EventLog, ItemTable
+from bayes_interest.model.candidates import annotate
+from bayes_interest.model.filtering import Belief
+from bayes_interest.model.fit import GlobalFit, fit_globals
+from bayes_interest.model.parameters import Globals, Layout
+from bayes_interest.model.prepare import (
+    Embedded,
+    FamilyChoice,
+    Standardizer,
+    Vocabulary,
+    check_informative,
+    choose_family,
+    code_outcomes,
+    embed_items,
+    item_texts,
+    learn_vocabulary,
+    log_history,
+    resolved,
+)
+from bayes_interest.model.problem import Problem, torch_dtype
+from bayes_interest.posterior.online import absorb, filter_history, restarted
+from bayes_interest.posterior.posterior import FitSummary, Posterior, cold_items
+from bayes_interest.posterior.predict import held_back_loss, tune_cold_shift
+from bayes_interest.schema import SECONDS_PER_DAY
+from bayes_interest.text.encoder import Encoder
+
+MIN_HELD_BACK = 20
+MIN_DRIFT_DAYS = 1e-3
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a fit needs, with external names resolved."""
+
+    config: ModelConfig
+    family: FamilyChoice
+    vocabulary: Vocabulary
+    embedded: Embedded
+    history: History
+    n_fit: int  # items with an event to learn from come first
+
+
+def prepare(
+    log: EventLog,
+    table: ItemTable | None,
+    encoder: Encoder | None,
+    config: ModelConfig,
+    progress: bool,
+) -> Prepared:
+    """Choose the family, code outcomes, map ids, embed texts."""
+    family = choose_family(log, config)
+    levels = ()
+    if family.name == "rating":
+        levels = tuple(np.unique(log.frame["value"].to_numpy(dtype=float)).tolist())
+    outcome, use = code_outcomes(log, family.name, config, levels)
+    n_fit = int(log.frame["item_id"][use].nunique())
+    check_informative(outcome, use, n_fit, family)
+    vocabulary = learn_vocabulary(log, table, family.name, use)
+    history = log_history(log, vocabulary, family.name, config)
+    texts = item_texts(vocabulary.items.ids, log, table)
+    embedded = embed_items(vocabulary.items.ids, texts, encoder, progress)
+    return Prepared(
+        resolved(config, family.name, history), family, vocabulary, embedded, history, n_fit
+    )
+
+
+def resolve_device(name: str) -> torch.device:
+    """A torch device; "auto" is CUDA where there is one. Raises DeviceError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as err:
+        raise DeviceError(
+            f'device="{name}" cannot be used on this machine '
+            f'({torch.cuda.device_count()} CUDA devices found); pass device="auto" or "cpu"'
+        ) from err
+    return device
+
+
+def make_layout(ready: Prepared, features_dim: int) -> Layout:
+    """Sizes of the model for the items with events."""
+    config, history = ready.config, ready.history
+    return Layout(
+        config.emission,
+        config.state_dim,
+        features_dim,
+        ready.n_fit,
+        n_kinds=len(ready.vocabulary.kinds),
+        n_levels=max(2, len(ready.vocabulary.levels)),
+        residuals=config.item_residuals,
+        popularity=config.popularity_days is not None,
+        repeats=bool(config.repeats),
+        half_life_days=config.half_life_days,
+        log_drift_centre=drift_centres(history, config.state_dim),
+        event_drift=bool(config.event_drift),
+    )
+
+
+def drift_centres(history: History, state_dim: int) -> tuple[float, ...]:
+    """Log drift scales to start from: variance over a typical history from 0.03 to 3.
+
+    The typical history is the event-weighted mean span of the users, in days.
+    """
+    start, length = history.start, history.lengths
+    has = length > 1
+    if not has.any():
+        typical = 1.0
+    else:
+        span = history.seconds[start[1:][has] - 1] - history.seconds[start[:-1][has]]
+        typical = float(np.average(span, weights=length[has])) / SECONDS_PER_DAY
+    variance = np.geomspace(0.03, 3.0, state_dim) if state_dim > 1 else np.array([0.3])
+    return tuple((0.5 * np.log(variance / max(typical, MIN_DRIFT_DAYS))).tolist())
+
+
+def learn(
+    log: EventLog,
+    table: ItemTable | None,
+    encoder: Encoder | None,
+    config: ModelConfig,
+    fit: FitConfig,
+) -> Posterior:
+    """Fit a posterior; see `InterestModel.fit`."""
+    began = time.perf_counter()
+    device = resolve_device(fit.device)
+    ready = prepare(log, table, encoder, config, fit.progress)
+    full = _problem(ready, device)
+    with torch.random.fork_rng(devices=[]):
+        chosen, held, notes = _choose_epochs(ready, full, fit)
+        result = chosen
+        if held is None or fit.refit:
+            result = fit_globals(
+                full,
+                fit,
+                ready.config.n_candidates,
+                n_epochs=None if held is None else chosen.best_epoch,
+                label="fit",
+            )
+    summary = FitSummary(
+        ready.family.reason,
+        tuple(vars(record) for record in chosen.epochs),
+        chosen.best_epoch,
+        chosen.stopped_early,
+        time.perf_counter() - began,
+        tuple(notes),
+    )
+    posterior = _posterior(ready, full, result, summary, 0.0 if held is None else held, encoder)
+    return absorb(posterior, ready.history)
+
+
+def _problem(ready: Prepared, device: torch.device) -> Problem:
+    config, history = ready.config, ready.history
+    standardizer = Standardizer.of(ready.embedded, ready.n_fit)
+    features = torch.as_tensor(standardizer.apply(ready.embedded)[: ready.n_fit])
+    features = features.to(device, torch_dtype(config.dtype))
+    use = history.take(history.absorb)
+    recent = None
+    if config.popularity_days is not None:
+        recent = RecentCounts.of(
+            use.item_index, use.seconds, ready.n_fit, float(config.popularity_days)
+        )
+    layout = make_layout(ready, features.shape[1])
+    use = annotate(use, recent, ready.n_fit, layout.repeats)
+    return Problem(layout, features, use, recent)
+
+
+def _choose_epochs(
+    ready: Prepared, full: Problem, fit: FitConfig
+) -> tuple[GlobalFit, float | None, list[str]]:
+    """Fit before the held-back slice and watch it. Returns the fit and the cold-item shift.
+
+    Without a usable slice the fit is a placeholder of no epochs and the shift is None.
+    """
+    none = GlobalFit({}, full.features.new_zeros(0), (), fit.max_epochs, False)
+    if fit.holdout == 0:
+        return none, None, ["no held-back slice: holdout=0"]
+    cut = np.quantile(full.history.seconds, 1.0 - fit.holdout, method="higher")
+    early = full.history.seconds < cut
+    n_late, n_items = int((~early).sum()), 0
+    if early.any():
+        n_items = int(full.history.item_index[early].max()) + 1
+    usable = n_late >= MIN_HELD_BACK and n_items >= 2 and _varied(full, early)
+    if not usable:
+        return none, None, ["the log is too small to hold back a slice of time"]
+    part = full.before(early, n_items)
+    part = replace(part, history=annotate(part.history, part.recent, n_items, part.layout.repeats))
+    watch = _Watch(ready, part, full, early)
+    chosen = fit_globals(
+        part, fit, ready.config.n_candidates, validate=watch.loss, label="choose epochs"
+    )
+    shift = watch.cold_shift(chosen) if full.layout.emission == "choice" else 0.0
+    return chosen, shift, [f"{n_late} of {len(early)} events held back to choose the epochs"]
+
+
+def _varied(full: Problem, early: np.ndarray) -> bool:
+    if full.layout.emission == "choice":
+        return True
+    return len(np.unique(full.history.outcome[early])) == len(np.unique(full.history.outcome))
+
+
+class _Watch:
+    """One-step-ahead loss on the held-back slice, from the states before it."""
+
+    def __init__(self, ready: Prepared, part: Problem, full: Problem, early: np.ndarray) -> None:
+        self.ready, self.part, self.full = ready, part, full
+        self.late = full.history.take(~early)
+        self.last = np.full(part.history.n_users, np.nan)
+        np.fmax.at(self.last, part.history.user_index, part.history.seconds)
+
+    def _posterior(
+        self, values: Globals, belief: Belief, item_cov: torch.Tensor | None
+    ) -> Posterior:
+        part, full = self.part, self.full
+        if item_cov is None:  # the choice of epochs does without the items' uncertainty
+            dim = part.layout.state_dim + 1
+            shape = (
+                (part.layout.n_items, dim) if belief.diagonal else (part.layout.n_items, dim, dim)
+            )
+            item_cov = full.features.new_zeros(shape)
+        new = full.layout.n_items - part.layout.n_items
+        shell = _shell(self.ready, full, **cold_items(part.layout, values, item_cov, new))
+        return replace(
+            shell, belief=belief, last_seconds=self.last, history=part.history, recent=part.recent
+        )
+
+    def loss(self, values: Globals, belief: Belief) -> float:
+        """Minus mean log probability of the slice."""
+        posterior = self._posterior(values, belief, None)
+        found, _, _ = filter_history(posterior, self.late)
+        return held_back_loss(posterior, found)
+
+    def cold_shift(self, chosen: GlobalFit) -> float:
+        """Logit of items without earlier events that the slice supports best."""
+        assert chosen.beliefs is not None
+        posterior = self._posterior(chosen.values, chosen.beliefs, chosen.item_cov)
+        found, _, _ = filter_history(posterior, self.late)
+        return tune_cold_shift(posterior, found)
+
+
+def _shell(ready: Prepared, full: Problem, **parts: Any) -> Posterior:
+    """A posterior before any event, over the items with events."""
+    layout, values = parts["layout"], parts["values"]
+    diagonal = layout.emission == "choice"
+    n_users = len(ready.vocabulary.users)
+    shell = Posterior(
+        config=ready.config,
+        vocabulary=ready.vocabulary,
+        standardizer=Standardizer.of(ready.embedded, ready.n_fit),
+        features=full.features,
+        has_text=ready.embedded.known[: ready.n_fit],
+        cold_shift=parts.pop("cold_shift", 0.0),
+        belief=Belief.prior(n_users, values, diagonal),
+        last_seconds=np.full(n_users, np.nan),
+        history=ready.history,
+        recent=full.recent,
+        summary=parts.pop("summary", FitSummary("", (), 0, False, 0.0, ())),
+        encoder_spec=parts.pop("encoder_spec", None),
+        **parts,
+    )
+    return restarted(shell)
+
+
+def _posterior(
+    ready: Prepared,
+    full: Problem,
+    result: GlobalFit,
+    summary: FitSummary,
+    shift: float,
+    encoder: Encoder | None,
+) -> Posterior:
+    new = len(ready.vocabulary.items) - ready.n_fit
+    if result.values["offset"].shape[0] < ready.n_fit:  # not refitted: late items are cold
+        new += ready.n_fit - result.values["offset"].shape[0]
+    layout = replace(full.layout, n_items=result.values["offset"].shape[0])
+    parts = cold_items(layout, result.values, result.item_cov, new)
+    shell = _shell(
+        ready,
+        full,
+        **parts,
+        cold_shift=shift,
+        summary=summary,
+        encoder_spec=None if encoder is None else encoder.spec(),
+    )
+    features = torch.as_tensor(shell.standardizer.apply(ready.embedded)).to(full.features)
+    return replace(shell, features=features, has_text=ready.embedded.known)

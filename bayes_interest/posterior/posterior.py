@@ -1,0 +1,139 @@
+"""A fitted model as one frozen object: globals, item posterior, every user's present state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from bayes_interest.config import ModelConfig
+from bayes_interest.events.history import History
+from bayes_interest.events.popularity import RecentCounts
+from bayes_interest.model.candidates import user_item_counts
+from bayes_interest.model.filtering import Belief
+from bayes_interest.model.fit import item_posterior_cov
+from bayes_interest.model.parameters import Globals, Items, Layout, item_terms
+from bayes_interest.model.prepare import Embedded, Standardizer, Vocabulary
+
+
+@dataclass(frozen=True)
+class FitSummary:
+    """How the fit went."""
+
+    family_reason: str
+    epochs: tuple[dict[str, float], ...]
+    best_epoch: int
+    stopped_early: bool
+    seconds: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What is believed after all absorbed events.
+
+    Users' states are deviations `y_u` from the mean state; interest is `z = m_0 + y`.
+    """
+
+    config: ModelConfig  # every "auto" decided
+    layout: Layout
+    vocabulary: Vocabulary
+    standardizer: Standardizer
+    features: Tensor  # (item, embed_dim)
+    has_text: np.ndarray  # (item,) bool
+    values: Globals
+    item_cov: Tensor  # of residual and offset, (item, D + 1, D + 1) or (item, D + 1)
+    cold_shift: float  # choice: logit of items without an earlier event
+    belief: Belief  # at each user's last absorbed event
+    last_seconds: np.ndarray  # (user,), NaN for a user without events
+    history: History  # every absorbed event, and every one seen
+    recent: RecentCounts | None
+    summary: FitSummary
+    encoder_spec: dict[str, Any] | None
+
+    @cached_property
+    def items(self) -> Items:
+        """Vectors and offsets of all known items."""
+        return item_terms(self.layout, self.values, self.features)
+
+    @cached_property
+    def first_seconds(self) -> np.ndarray:
+        """Time of each item's first absorbed event, inf without one, (item,)."""
+        first = np.full(self.layout.n_items, np.inf)
+        keep = self.history.absorb
+        np.minimum.at(first, self.history.item_index[keep], self.history.seconds[keep])
+        return first
+
+    @cached_property
+    def seen(self) -> sparse.csr_matrix:
+        """Events of every kind per (user, item)."""
+        everything = replace(self.history, absorb=np.ones(len(self.history), dtype=bool))
+        return user_item_counts(everything, self.layout.n_items)
+
+    @cached_property
+    def chosen(self) -> sparse.csr_matrix:
+        """Absorbed events per (user, item)."""
+        return user_item_counts(self.history, self.layout.n_items)
+
+    @property
+    def level(self) -> int:
+        """rating: interest is P(level index >= this); the threshold's level or the upper half."""
+        levels, threshold = self.vocabulary.levels, self.config.positive_threshold
+        if threshold is None:
+            return max(1, len(levels) // 2 + (len(levels) > 2))
+        return int(np.clip(np.searchsorted(levels, threshold), 1, len(levels) - 1))
+
+    def with_users(self, ids: np.ndarray) -> Posterior:
+        """Also knowing these users, at the prior until their first event."""
+        users = self.vocabulary.users.extend(ids)
+        new = len(users) - len(self.vocabulary.users)
+        if not new:
+            return self
+        fresh = Belief.prior(new, self.values, self.belief.diagonal)
+        belief = Belief(
+            torch.cat((self.belief.mean, fresh.mean)), torch.cat((self.belief.cov, fresh.cov))
+        )
+        return replace(
+            self,
+            vocabulary=replace(self.vocabulary, users=users),
+            belief=belief,
+            last_seconds=np.concatenate((self.last_seconds, np.full(new, np.nan))),
+            history=replace(self.history, n_users=len(users)),
+        )
+
+    def with_items(self, ids: np.ndarray, embedded: Embedded) -> Posterior:
+        """Also knowing these new items by their vectors: residual and offset at their prior."""
+        items = self.vocabulary.items.extend(ids)
+        new = len(items) - len(self.vocabulary.items)
+        if new != len(ids):
+            raise ValueError("with_items takes distinct new items")
+        features = torch.as_tensor(self.standardizer.apply(embedded)).to(self.features)
+        return replace(
+            self,
+            **cold_items(self.layout, self.values, self.item_cov, new),
+            vocabulary=replace(self.vocabulary, items=items),
+            features=torch.cat((self.features, features)),
+            has_text=np.concatenate((self.has_text, embedded.known)),
+        )
+
+
+def cold_items(layout: Layout, values: Globals, item_cov: Tensor, new: int) -> dict[str, Any]:
+    """Layout, globals and item covariance with `new` items at the prior added at the end."""
+    dim = layout.state_dim
+    larger = dict(values)
+    larger["offset"] = torch.cat((values["offset"], values["offset"].new_zeros(new)))
+    if layout.residuals:
+        rows = values["residual"].new_zeros(new, dim)
+        larger["residual"] = torch.cat((values["residual"], rows))
+    nothing = item_cov.new_zeros(new, *item_cov.shape[1:])
+    cov = torch.cat((item_cov, item_posterior_cov(layout, values, nothing)))
+    return {
+        "layout": replace(layout, n_items=layout.n_items + new),
+        "values": larger,
+        "item_cov": cov,
+    }

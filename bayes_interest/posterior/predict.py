@@ -1,0 +1,292 @@
+"""Interest probabilities with intervals, from states, items and families.
+
+What the probability means: bernoulli P(engaged, given shown); rating P(rating >= the stated
+level); choice P(the next choice is this item, given the candidates). `mean` is its posterior
+mean, `lower` and `upper` its equal-tailed interval; noise of the outcome itself is not mixed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import optimize
+from scipy.special import ndtri
+from torch import Tensor
+
+from bayes_interest.emissions.ordered import increasing_cuts
+from bayes_interest.emissions.quadrature import nodes_and_weights
+from bayes_interest.errors import InputError, TimeOrderError
+from bayes_interest.events.history import History
+from bayes_interest.model.candidates import POPULARITY, REPEATS, CandidateRows
+from bayes_interest.model.filtering import Belief
+from bayes_interest.model.parameters import emission_of
+from bayes_interest.posterior.online import Forecasts
+from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.schema import SECONDS_PER_DAY
+from bayes_interest.statespace.random_walk import elapsed_growth
+
+RANK_NODES = 8
+SHIFT_SPREAD = 3.0
+"""Prior sd of the cold-item shift; without evidence it stays at zero."""
+DRAW_SEED = 20_250_101
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Summaries of probabilities, all of one shape."""
+
+    mean: Tensor
+    sd: Tensor
+    lower: Tensor
+    upper: Tensor
+
+
+@dataclass(frozen=True)
+class Predictors:
+    """Linear predictors of some users for all items: Gaussian, items given the state apart."""
+
+    mean: Tensor  # (user, item)
+    state_var: Tensor  # x_i . P x_i, (user, item)
+    item_var: Tensor  # from residual and offset, independent between items, (user, item)
+
+    @property
+    def var(self) -> Tensor:
+        """Total variance."""
+        return self.state_var + self.item_var
+
+
+def check_prob(prob: float) -> None:
+    """An interval's mass lies strictly between 0 and 1."""
+    if not 0.0 < prob < 1.0:
+        raise InputError(f"prob={prob!r}: expected the mass of the interval, between 0 and 1")
+
+
+def clock(posterior: Posterior) -> float:
+    """The latest time the model has absorbed, in unix seconds."""
+    last = posterior.last_seconds
+    return float(np.nanmax(last)) if np.isfinite(last).any() else 0.0
+
+
+def advanced_belief(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) -> Belief:
+    """Beliefs at moments (user,) not before each user's last absorbed event."""
+    last = posterior.last_seconds[users]
+    late = np.flatnonzero(seconds < last)
+    if len(late):
+        at = late[0]
+        raise TimeOrderError(
+            f"at={seconds[at]:.0f} s lies before the last absorbed event of user "
+            f"{posterior.vocabulary.users.ids[users[at]]!r} at {last[at]:.0f} s; the state there "
+            "has seen its future. Use trajectory() for the past"
+        )
+    gap = np.nan_to_num((seconds - last) / SECONDS_PER_DAY)
+    days = torch.as_tensor(gap).to(posterior.features)[:, None]
+    decay, growth = elapsed_growth(days, posterior.layout.half_life_days)
+    index = torch.as_tensor(users, device=days.device)
+    belief = Belief(posterior.belief.mean[index], posterior.belief.cov[index])
+    variance = growth * (2.0 * posterior.values["log_drift"]).exp()
+    if "log_event_drift" in posterior.values:  # the event asked about would be one more
+        moved = torch.as_tensor(np.isfinite(last)).to(days)[:, None]
+        variance = variance + moved * (2.0 * posterior.values["log_event_drift"]).exp()
+    return belief.advanced(decay, variance)
+
+
+def circumstances(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) -> Tensor:
+    """Extra predictor of every item for users at moments: popularity, repeats, novelty."""
+    layout, values = posterior.layout, posterior.values
+    extra = posterior.features.new_zeros(len(users), layout.n_items)
+    if posterior.recent is not None and POPULARITY in values:
+        counts = torch.as_tensor(posterior.recent.rows(seconds).toarray()).to(extra)
+        extra += values[POPULARITY] * counts
+    if REPEATS in values:
+        own = posterior.chosen[users].log1p().toarray()
+        extra += values[REPEATS] * torch.as_tensor(own).to(extra)
+    return extra + novelty(posterior, seconds)
+
+
+def circumstances_of_events(
+    posterior: Posterior, history: History, part: np.ndarray, rows: CandidateRows | None
+) -> Tensor:
+    """Extra predictor of every item just before some events of a filtered history."""
+    layout, values = posterior.layout, posterior.values
+    seconds = history.seconds[part]
+    if rows is None:
+        recent = posterior.recent
+        extra = posterior.features.new_zeros(len(part), layout.n_items)
+        if recent is not None and POPULARITY in values:
+            recent = recent.extend(history.item_index, history.seconds, layout.n_items)
+            extra += values[POPULARITY] * torch.as_tensor(recent.rows(seconds).toarray()).to(extra)
+        return extra
+    extra = rows.dense(part, values, layout.n_items)
+    if posterior.cold_shift == 0.0 or posterior.recent is None:
+        return extra
+    first = posterior.first_seconds.copy()
+    keep = history.absorb
+    np.minimum.at(first, history.item_index[keep], history.seconds[keep])
+    cold = first[None, :] >= posterior.recent.tick(seconds)[:, None]
+    return extra + posterior.cold_shift * torch.as_tensor(cold).to(extra)
+
+
+def novelty(posterior: Posterior, seconds: np.ndarray) -> Tensor:
+    """`cold_shift` for items without an event before the moment's tick, (moment, item)."""
+    if posterior.cold_shift == 0.0 or posterior.recent is None:
+        return posterior.features.new_zeros(1, 1)
+    tick = posterior.recent.tick(seconds)
+    cold = posterior.first_seconds[None, :] >= tick[:, None]
+    return posterior.cold_shift * torch.as_tensor(cold).to(posterior.features)
+
+
+def predictors(posterior: Posterior, belief: Belief, extra: Tensor) -> Predictors:
+    """Moments of the linear predictor of every item, for users with these beliefs."""
+    items, cov = posterior.items, posterior.item_cov
+    state = posterior.values["mean"] + belief.mean
+    mean = belief.mean @ items.vectors.T + items.offsets + extra
+    one = torch.ones_like(state[:, :1])
+    if belief.diagonal:
+        state_var = belief.cov @ (items.vectors**2).T
+        second = torch.cat((state**2 + belief.cov, one), 1)
+        return Predictors(mean, state_var, second @ cov.T)
+    dim = state.shape[1]
+    outer = (items.vectors[:, :, None] * items.vectors[:, None, :]).reshape(-1, dim * dim)
+    state_var = belief.cov.reshape(-1, dim * dim) @ outer.T
+    extended = torch.cat((state, one), 1)
+    second = extended[:, :, None] * extended[:, None, :]
+    second[:, :-1, :-1] += belief.cov
+    item_var = second.reshape(len(state), -1) @ cov.reshape(len(cov), -1).T
+    return Predictors(mean, state_var.clamp_min(0.0), item_var.clamp_min(0.0))
+
+
+def level_cut(posterior: Posterior) -> Tensor:
+    """Interest is `sigmoid(a - cut)`: 0, or for ratings the cut of the stated level."""
+    if posterior.layout.emission != "rating":
+        return posterior.features.new_zeros(())
+    return increasing_cuts(posterior.values["raw_cuts"])[posterior.level - 1]
+
+
+def sigmoid_interval(mean: Tensor, var: Tensor, prob: float) -> Interval:
+    """Of `sigmoid(a)`, `a ~ N(mean, var)`: moments by quadrature, quantiles exactly."""
+    first, second = sigmoid_moments(mean, var)
+    half = float(ndtri(0.5 + prob / 2.0)) * var.clamp_min(0.0).sqrt()
+    spread = (second - first**2).clamp_min(0.0).sqrt()
+    return Interval(first, spread, torch.sigmoid(mean - half), torch.sigmoid(mean + half))
+
+
+def sigmoid_moments(mean: Tensor, var: Tensor, n_nodes: int = 20) -> tuple[Tensor, Tensor]:
+    """`E[sigmoid(a)]` and `E[sigmoid(a)^2]`, without a table of all nodes."""
+    nodes, weights = nodes_and_weights(mean, n_nodes)
+    sd = var.clamp_min(0.0).sqrt()
+    first, second = torch.zeros_like(mean), torch.zeros_like(mean)
+    for node, weight in zip(nodes, weights, strict=True):
+        value = torch.sigmoid(mean + node * sd)
+        first += weight * value
+        second += weight * value**2
+    return first, second
+
+
+def expected_rating(posterior: Posterior, mean: Tensor, var: Tensor) -> Tensor:
+    """`E[rating]` at predictors: the lowest level plus every step times P(it is taken)."""
+    levels = posterior.vocabulary.levels
+    total = torch.full_like(mean, levels[0])
+    cuts = increasing_cuts(posterior.values["raw_cuts"])
+    for cut, step in zip(cuts, np.diff(levels), strict=True):
+        total += float(step) * sigmoid_moments(mean - cut, var)[0]
+    return total
+
+
+def draw_states(belief: Belief, n_draws: int, seed: int) -> Tensor:
+    """Joint draws of the state deviations, (user, draw, state_dim); the same noise for all."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(n_draws, belief.mean.shape[1], generator=generator, dtype=torch.float64)
+    noise = noise.to(belief.mean)
+    if belief.diagonal:
+        return belief.mean[:, None] + belief.cov.sqrt()[:, None] * noise
+    return belief.mean[:, None] + noise @ _root(belief.cov).mT
+
+
+def _root(cov: Tensor) -> Tensor:
+    """A square root of covariances that may be nearly singular."""
+    values, vectors = torch.linalg.eigh(cov)
+    root: Tensor = vectors * values.clamp_min(0.0).sqrt()[:, None, :]
+    return root
+
+
+def draw_predictors(
+    posterior: Posterior, belief: Belief, extra: Tensor, n_draws: int, seed: int = DRAW_SEED
+) -> Tensor:
+    """Joint draws of every item's predictor for one user (belief of one row): (draw, item)."""
+    found = predictors(posterior, belief, extra)
+    states = draw_states(belief, n_draws, seed)[0]
+    drawn = states @ posterior.items.vectors.T + (posterior.items.offsets + extra[0])
+    generator = torch.Generator().manual_seed(seed + 1)
+    noise = torch.randn(drawn.shape, generator=generator, dtype=torch.float32).to(drawn)
+    return drawn.addcmul_(noise, found.item_var.sqrt())
+
+
+def draws_interval(draws: Tensor, prob: float) -> Interval:
+    """Summaries over the first axis."""
+    tails = draws.new_tensor([0.5 - prob / 2.0, 0.5 + prob / 2.0])
+    lower, upper = torch.quantile(draws, tails, dim=0)
+    return Interval(draws.mean(0), draws.std(0), lower, upper)
+
+
+def interest_probabilities(posterior: Posterior, drawn: Tensor) -> Tensor:
+    """Predictor draws (draw, item) as probabilities of the family."""
+    if posterior.layout.emission == "choice":
+        return torch.softmax(drawn, -1)
+    return torch.sigmoid(drawn - level_cut(posterior))
+
+
+def held_back_loss(posterior: Posterior, found: Forecasts) -> float:
+    """Minus mean log probability of the outcomes; choices at the mean state."""
+    if found.log_prob is not None:
+        return -float(found.log_prob.double().mean())
+    assert found.mean is not None
+    assert found.var is not None
+    outcome = torch.as_tensor(found.history.outcome).to(posterior.features)
+    emission = emission_of(posterior.layout, posterior.values)
+    chance = emission.predictive(found.mean, found.var, outcome)
+    return -float(chance.clamp_min(1e-30).log().double().mean())
+
+
+def tune_cold_shift(posterior: Posterior, found: Forecasts) -> float:
+    """The logit of items without earlier events that fits the events of `found` best.
+
+    With `c` the probability of all cold items at shift zero, a shift `s` makes it
+    `c e^s / (1 - c + c e^s)`, so the best `s` is a logistic regression on one number.
+    """
+    if posterior.recent is None:
+        return 0.0
+    share, was_cold = _cold_shares(posterior, found, np.arange(len(found.history)))
+    logit = np.log(share) - np.log1p(-share)
+
+    def loss(shift: float) -> float:
+        total = np.where(
+            was_cold, -np.logaddexp(0, -logit - shift), -np.logaddexp(0, logit + shift)
+        )
+        return float(-total.sum() + 0.5 * (shift / SHIFT_SPREAD) ** 2)
+
+    return float(optimize.minimize_scalar(loss, bounds=(-15.0, 15.0), method="bounded").x)
+
+
+def _cold_shares(
+    posterior: Posterior, found: Forecasts, events: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of all cold items before each event at shift zero, and whether one came."""
+    history, rows, recent = found.history, found.rows, posterior.recent
+    assert rows is not None
+    assert recent is not None
+    first = posterior.first_seconds.copy()
+    np.minimum.at(first, history.item_index, history.seconds)
+    share, was_cold = np.empty(len(events)), np.empty(len(events), dtype=bool)
+    size = max(1, 4_000_000 // posterior.layout.n_items)
+    for at in range(0, len(events), size):
+        part = events[at : at + size]
+        extra = rows.dense(part, posterior.values, posterior.layout.n_items)
+        state = found.state_mean[torch.as_tensor(part, device=extra.device)]
+        logits = state @ posterior.items.vectors.T + posterior.items.offsets + extra
+        cold = first[None, :] >= recent.tick(history.seconds[part])[:, None]
+        probs = torch.softmax(logits.double(), 1).cpu().numpy()
+        share[at : at + size] = (probs * cold).sum(1).clip(1e-9, 1.0 - 1e-9)
+        was_cold[at : at + size] = cold[np.arange(len(part)), history.item_index[part]]
+    return share, was_cold

@@ -1,0 +1,172 @@
+"""Scoring a log event by event: each is predicted from its strict past, then absorbed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bayes_interest.emissions.quadrature import nodes_and_weights
+from bayes_interest.events.history import History
+from bayes_interest.model.filtering import Belief
+from bayes_interest.model.parameters import emission_of, reliability
+from bayes_interest.posterior.online import Forecasts, filter_history
+from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.posterior.predict import (
+    DRAW_SEED,
+    RANK_NODES,
+    Interval,
+    circumstances_of_events,
+    draws_interval,
+    level_cut,
+    predictors,
+    sigmoid_interval,
+)
+
+TABLE_SIZE = 2_000_000
+
+
+@dataclass(frozen=True)
+class EventScores:
+    """One entry per event, in history order."""
+
+    interval: Interval
+    log_prob: np.ndarray  # of the outcome; NaN where the event is no outcome of the family
+    rank: np.ndarray  # of the item among all unseen, 1 is first, ties count against it
+
+
+def score_history(
+    posterior: Posterior, history: History, prob: float, exclude_seen: bool, n_draws: int
+) -> tuple[EventScores, History]:
+    """Scores of every event; returns also the annotated history. Changes nothing."""
+    found, _, _ = filter_history(posterior, history, keep_cov=True)
+    ranker = _Ranker(posterior, found, exclude_seen)
+    n_events = len(history)
+    table = np.full((6, n_events), np.nan)
+    size = max(1, TABLE_SIZE // posterior.layout.n_items)
+    if posterior.belief.diagonal:
+        size = max(1, size // n_draws)
+    for at in range(0, n_events, size):
+        part = np.arange(at, min(at + size, n_events))
+        if posterior.belief.diagonal:
+            rows = _choice_rows(posterior, found, part, prob, n_draws, ranker)
+        else:
+            rows = _scalar_rows(posterior, found, part, prob, ranker)
+        table[:, part] = rows
+    parts = [torch.as_tensor(row) for row in table[:4]]
+    return EventScores(Interval(*parts), table[4], table[5].astype(np.int64)), found.history
+
+
+class _Ranker:
+    """Ranks of the events' own items in tables of scores (event, item)."""
+
+    def __init__(self, posterior: Posterior, found: Forecasts, exclude_seen: bool) -> None:
+        self.posterior, self.history = posterior, found.history
+        self.exclude_seen = exclude_seen
+
+    def rank(self, scores: Tensor, part: np.ndarray) -> np.ndarray:
+        """1 + the number of other competing items that score at least as much."""
+        own = torch.as_tensor(self.history.item_index[part], device=scores.device)
+        row = torch.arange(len(part), device=scores.device)
+        mine = scores[row, own][:, None]
+        competes = scores >= mine
+        competes[row, own] = False
+        if self.exclude_seen:
+            first, second = self._seen(part)
+            competes[first, second] = False
+        ranks: np.ndarray = 1 + competes.sum(1).cpu().numpy()
+        return ranks
+
+    def _seen(self, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(row, item) pairs that an event's user had met before it."""
+        history = self.history
+        before = self.posterior.seen[history.user_index[part]].tocoo()
+        first = history.start[history.user_index[part]]
+        count = part - first
+        row = np.repeat(np.arange(len(part)), count)
+        within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        item = history.item_index[np.repeat(first, count) + within]
+        return np.concatenate((before.row, row)), np.concatenate((before.col, item))
+
+
+def _scalar_rows(
+    posterior: Posterior, found: Forecasts, part: np.ndarray, prob: float, ranker: _Ranker
+) -> np.ndarray:
+    """mean, sd, lower, upper, log_prob, rank of events of a scalar family."""
+    history, layout, values = found.history, posterior.layout, posterior.values
+    index = torch.as_tensor(part, device=posterior.features.device)
+    assert found.state_cov is not None
+    assert found.mean is not None
+    assert found.var is not None
+    belief = Belief(found.state_mean[index], found.state_cov[index])
+    extra = circumstances_of_events(posterior, history, part, None)
+    everything = predictors(posterior, belief, extra)
+    scores = mean_score(everything.mean - level_cut(posterior), everything.var)
+    kind = torch.as_tensor(history.kind_index[part], device=index.device)
+    rho = reliability(values, kind)
+    mean, var = found.mean[index], found.var[index]
+    # The interest probability is that of the reference kind; the outcome has its own.
+    plain = sigmoid_interval(mean / rho - level_cut(posterior), var / rho**2, prob)
+    outcome = torch.as_tensor(history.outcome[part]).to(mean)
+    chance = emission_of(layout, values).predictive(mean, var, outcome).clamp_min(1e-30)
+    columns = [plain.mean, plain.sd, plain.lower, plain.upper, chance.log()]
+    table = [column.double().cpu().numpy() for column in columns]
+    return np.stack((*table, ranker.rank(scores, part).astype(float)))
+
+
+def mean_score(mean: Tensor, var: Tensor) -> Tensor:
+    """`E[sigmoid(a)]` for whole tables, with few nodes: for ordering."""
+    nodes, weights = nodes_and_weights(mean, RANK_NODES)
+    sd, total = var.sqrt(), torch.zeros_like(mean)
+    for node, weight in zip(nodes, weights, strict=True):
+        total.add_(torch.sigmoid(torch.addcmul(mean, sd, node)), alpha=float(weight))
+    return total
+
+
+def _choice_rows(
+    posterior: Posterior,
+    found: Forecasts,
+    part: np.ndarray,
+    prob: float,
+    n_draws: int,
+    ranker: _Ranker,
+) -> np.ndarray:
+    """mean, sd, lower, upper, log_prob, rank of choices; probabilities over all items."""
+    history = found.history
+    index = torch.as_tensor(part, device=posterior.features.device)
+    assert found.state_cov is not None
+    belief = Belief(found.state_mean[index], found.state_cov[index])
+    extra = circumstances_of_events(posterior, history, part, found.rows)
+    kind = torch.as_tensor(history.kind_index[part], device=index.device)
+    probs = draw_choice_probs(
+        posterior, belief, extra, reliability(posterior.values, kind), n_draws
+    )
+    mean = probs.mean(1)
+    own = torch.as_tensor(history.item_index[part], device=index.device)
+    row = torch.arange(len(part), device=index.device)
+    interval = draws_interval(probs[row, :, own].T, prob)
+    log_prob = mean[row, own].clamp_min(1e-30).log().double().cpu().numpy()
+    log_prob[~history.absorb[part]] = np.nan
+    columns = [interval.mean, interval.sd, interval.lower, interval.upper]
+    table = [column.double().cpu().numpy() for column in columns]
+    return np.stack((*table, log_prob, ranker.rank(mean, part).astype(float)))
+
+
+def draw_choice_probs(
+    posterior: Posterior, belief: Belief, extra: Tensor, rho: Tensor, n_draws: int
+) -> Tensor:
+    """Softmax over all items at joint draws of state and items, (event, draw, item)."""
+    items = posterior.items
+    generator = torch.Generator().manual_seed(DRAW_SEED)
+    dim, n_items = items.vectors.shape[1], len(items.offsets)
+    noise = torch.randn(n_draws, dim + n_items, generator=generator, dtype=torch.float32)
+    noise = noise.to(belief.mean)
+    states = belief.mean[:, None] + belief.cov.sqrt()[:, None] * noise[:, :dim]
+    logits = states @ items.vectors.T
+    logits += (items.offsets + extra)[:, None]
+    item_sd = predictors(posterior, belief, extra).item_var.sqrt()
+    logits.addcmul_(noise[:, dim:], item_sd[:, None])
+    logits *= rho[:, None, None]
+    return torch.softmax(logits, -1)

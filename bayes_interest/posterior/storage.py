@@ -1,0 +1,463 @@
+"""A posterior as a folder: safetensors, Parquet and JSON, never a pickle.
+
+A save writes new data files under names never used before, then replaces `manifest.json`, which
+names them with sizes and checksums, in one step. So the folder holds one whole model at every
+moment: the old one until that step, the new one after it. Only then are files removed that the
+manifest does not name.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors import numpy as safe
+from torch import Tensor
+
+from bayes_interest.config import ModelConfig
+from bayes_interest.errors import StorageError
+from bayes_interest.events.history import History
+from bayes_interest.events.id_map import IdMap
+from bayes_interest.events.popularity import RecentCounts
+from bayes_interest.model.filtering import Belief
+from bayes_interest.model.parameters import Layout, layout_dict
+from bayes_interest.model.prepare import Standardizer, Vocabulary
+from bayes_interest.posterior.learn import resolve_device
+from bayes_interest.posterior.posterior import FitSummary, Posterior
+
+FORMAT: Final = "bayes_interest posterior"
+FORMAT_VERSION: Final = 1  # raise it when an older package could not read the folder, or misread it
+MANIFEST: Final = "manifest.json"
+
+_FILES: Final = {
+    "tensors": "safetensors", "arrays": "safetensors", "users": "parquet", "items": "parquet",
+    "settings": "json",
+}  # fmt: skip
+_MANIFEST_DRAFT: Final = ("manifest", "json")
+_OURS: Final = re.compile(
+    "|".join(rf"{part}-[0-9a-f]{{32}}\.{end}" for part, end in (*_FILES.items(), _MANIFEST_DRAFT))
+)
+_HISTORY: Final = tuple(field.name for field in fields(History) if field.name != "n_users")
+_NO_FOLDER_SYNC: Final = (errno.EINVAL, errno.ENOTSUP)
+
+
+def save_posterior(posterior: Posterior, folder: str | Path) -> None:
+    """Write a posterior into a new or empty folder, or over the model that a folder holds.
+
+    A model in the folder stays whole and loadable if this fails or is killed at any moment. Files
+    of others in a model folder are left alone.
+
+    Raises:
+        StorageError: the folder cannot be written, or holds something that is not a model.
+    """
+    folder = Path(folder)
+    try:
+        made = _make_folder(folder)
+        try:
+            with _locked(folder):
+                _check_ours(folder)
+                _save_files(posterior, folder)
+        finally:
+            if made:  # and nothing was saved: an empty folder is removed, any other is not
+                with suppress(OSError):
+                    folder.rmdir()
+    except StorageError:
+        raise
+    except OSError as err:
+        raise StorageError(
+            f"the model could not be saved in {folder}: {err.strerror or err}. If the folder held "
+            "a model, it still loads. Make room, or choose another folder"
+        ) from err
+
+
+def load_posterior(folder: str | Path, device: str = "cpu") -> Posterior:
+    """The posterior that `save_posterior` wrote: same bits, same ids, tensors on `device`.
+
+    Raises:
+        StorageError: no model there, a file missing or damaged, or a newer format.
+        DeviceError: the device does not exist here.
+    """
+    folder, place = Path(folder), resolve_device(device)
+    manifest, parts = _read_parts(folder)
+    try:
+        return _rebuild(parts, place)
+    except (KeyError, TypeError, ValueError, SafetensorError) as err:
+        raise StorageError(
+            f"the model in {folder} is undamaged, but was written by bayes_interest "
+            f"{manifest.package_version} and does not fit this version, {_package_version()} "
+            f"({err!r}); load it with the version that wrote it, or fit it again"
+        ) from err
+
+
+# ------------------------------------------------------------ a posterior as named byte strings
+
+
+def _contents(posterior: Posterior) -> dict[str, Callable[[], bytes]]:
+    """How to make each file's bytes; made one at a time, so that only one is in memory."""
+    return {
+        "tensors": lambda: _safe_bytes(
+            {name: tensor.detach().cpu().numpy() for name, tensor in _tensors(posterior).items()}
+        ),
+        "arrays": lambda: _safe_bytes(_arrays(posterior)),
+        "users": partial(_parquet, posterior.vocabulary.users),
+        "items": partial(_parquet, posterior.vocabulary.items),
+        "settings": lambda: json.dumps(_settings(posterior), indent=1, default=_plain).encode(),
+    }
+
+
+def _tensors(posterior: Posterior) -> dict[str, Tensor]:
+    values = {f"values.{name}": value for name, value in posterior.values.items()}
+    return {
+        "features": posterior.features, "item_cov": posterior.item_cov,
+        "belief.mean": posterior.belief.mean, "belief.cov": posterior.belief.cov, **values,
+    }  # fmt: skip
+
+
+def _arrays(posterior: Posterior) -> dict[str, np.ndarray]:
+    arrays = {
+        "has_text": posterior.has_text, "last_seconds": posterior.last_seconds,
+        "standardizer.mean": posterior.standardizer.mean,
+        "standardizer.scale": posterior.standardizer.scale,
+    }  # fmt: skip
+    arrays |= {f"history.{name}": getattr(posterior.history, name) for name in _HISTORY}
+    if posterior.recent is not None:
+        arrays["recent.item_index"] = posterior.recent.item_index
+        arrays["recent.seconds"] = posterior.recent.seconds
+    return arrays
+
+
+def _settings(posterior: Posterior) -> dict[str, Any]:
+    return {
+        "config": posterior.config.to_dict(),
+        "layout": layout_dict(posterior.layout),
+        "values": list(posterior.values),
+        "kinds": posterior.vocabulary.kinds,
+        "levels": posterior.vocabulary.levels,
+        "cold_shift": posterior.cold_shift,
+        "n_users": posterior.history.n_users,
+        "recent": _recent_settings(posterior.recent),
+        "summary": asdict(posterior.summary),
+        "encoder_spec": posterior.encoder_spec,
+    }
+
+
+def _recent_settings(recent: RecentCounts | None) -> dict[str, Any] | None:
+    if recent is None:
+        return None
+    return {"n_items": recent.n_items, "window_days": recent.window_days}
+
+
+def _safe_bytes(arrays: dict[str, np.ndarray]) -> bytes:
+    # safetensors reads the memory of an array as if it were contiguous
+    dense = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    data: bytes = safe.save(dense)
+    return data
+
+
+def _parquet(ids: IdMap) -> bytes:
+    buffer = io.BytesIO()
+    ids.to_frame().to_parquet(buffer, engine="pyarrow", index=False)
+    return buffer.getvalue()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} {value!r} has no place in JSON")
+
+
+def _rebuild(parts: dict[str, bytes], device: torch.device) -> Posterior:
+    """The inverse of `_contents`."""
+    settings = json.loads(parts["settings"])
+    # torch.tensor copies into memory aligned as torch's own: alignment can change the last bit
+    stored = safe.load(parts["tensors"])
+    tensors = {name: torch.tensor(array, device=device) for name, array in stored.items()}
+    arrays = {name: np.array(array) for name, array in safe.load(parts["arrays"]).items()}
+    return Posterior(
+        config=ModelConfig.from_dict(settings["config"]),
+        layout=_layout(settings["layout"]),
+        vocabulary=Vocabulary(
+            _ids(parts["users"]), _ids(parts["items"]), tuple(settings["kinds"]),
+            tuple(settings["levels"]),
+        ),
+        standardizer=Standardizer(arrays["standardizer.mean"], arrays["standardizer.scale"]),
+        features=tensors["features"],
+        has_text=arrays["has_text"],
+        values={name: tensors[f"values.{name}"] for name in settings["values"]},
+        item_cov=tensors["item_cov"],
+        cold_shift=settings["cold_shift"],
+        belief=Belief(tensors["belief.mean"], tensors["belief.cov"]),
+        last_seconds=arrays["last_seconds"],
+        history=History(
+            **{name: arrays[f"history.{name}"] for name in _HISTORY}, n_users=settings["n_users"]
+        ),
+        recent=_recent(settings["recent"], arrays),
+        summary=_summary(settings["summary"]),
+        encoder_spec=settings["encoder_spec"],
+    )  # fmt: skip
+
+
+def _ids(data: bytes) -> IdMap:
+    return IdMap.from_frame(pd.read_parquet(io.BytesIO(data), engine="pyarrow"))
+
+
+def _layout(stored: dict[str, Any]) -> Layout:
+    return Layout(**{**stored, "log_drift_centre": tuple(stored["log_drift_centre"])})
+
+
+def _summary(stored: dict[str, Any]) -> FitSummary:
+    return FitSummary(
+        **{**stored, "epochs": tuple(stored["epochs"]), "notes": tuple(stored["notes"])}
+    )
+
+
+def _recent(stored: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> RecentCounts | None:
+    if stored is None:
+        return None
+    return RecentCounts(arrays["recent.item_index"], arrays["recent.seconds"], **stored)
+
+
+# ------------------------------------------------------------ the manifest
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One data file as the manifest describes it."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """Which files make up the model."""
+
+    package_version: str
+    files: dict[str, _Entry]
+
+    def to_bytes(self) -> bytes:
+        head = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        return json.dumps({**head, **asdict(self)}, indent=1).encode()
+
+    @classmethod
+    def read(cls, folder: Path) -> _Manifest:
+        """Raises StorageError that says what is wrong and what to do."""
+        path = folder / MANIFEST
+        found = _manifest_json(path)
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise StorageError(
+                f"{path} is not the manifest of a bayes_interest model; pass the folder that "
+                "save() was given"
+            )
+        written_by, number = found.get("package_version"), found.get("format_version")
+        if isinstance(number, int) and number > FORMAT_VERSION:
+            raise StorageError(
+                f"{path} has format version {number}, written by bayes_interest {written_by}; "
+                f"this is {_package_version()} and reads up to version {FORMAT_VERSION}: upgrade "
+                "bayes_interest"
+            )
+        try:
+            files = {part: _Entry(**found["files"][part]) for part in _FILES}
+            if number != FORMAT_VERSION or not all(_is_named(files[part]) for part in files):
+                raise ValueError("an entry has an impossible value")
+        except (KeyError, TypeError, ValueError) as err:
+            raise StorageError(
+                f"{path} is damaged ({err!r}); restore the folder from a copy, or save the model "
+                "again into a new one"
+            ) from err
+        return cls(str(written_by), files)
+
+
+def _manifest_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as err:
+        if not path.parent.is_dir():
+            what = "is a file, not a folder" if path.parent.exists() else "does not exist"
+            raise StorageError(f"{path.parent} {what}; pass a folder that save() wrote") from err
+        raise StorageError(
+            f"{path.parent} holds no model: {MANIFEST} is missing (not a model folder, or its "
+            "first save did not finish); pass a folder that save() wrote"
+        ) from err
+    except OSError as err:
+        raise StorageError(f"{path} cannot be read: {err.strerror or err}") from err
+    except ValueError as err:  # not JSON, or not text
+        raise StorageError(
+            f"{path} is not readable JSON ({err}); restore it from a copy, or save the model again "
+            "into a new folder"
+        ) from err
+
+
+def _is_named(entry: _Entry) -> bool:
+    return isinstance(entry.file, str) and _OURS.fullmatch(entry.file) is not None
+
+
+def _package_version() -> str:
+    try:
+        return version("bayes-interest")
+    except PackageNotFoundError:  # run from a source folder
+        return "unknown"
+
+
+# ------------------------------------------------------------ reading files
+
+
+def _read_parts(folder: Path) -> tuple[_Manifest, dict[str, bytes]]:
+    """Manifest and checked contents. A save that ends while we read is followed, not an error."""
+    manifest = _Manifest.read(folder)
+    while True:
+        try:
+            return manifest, {
+                part: _read_checked(folder / entry.file, entry)
+                for part, entry in manifest.files.items()
+            }
+        except StorageError:
+            newer = _Manifest.read(folder)
+            if newer == manifest:
+                raise
+            manifest = newer
+
+
+def _read_checked(path: Path, entry: _Entry) -> bytes:
+    advice = "restore the folder from a copy, or save the model again"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as err:
+        raise StorageError(f"{path}, which {MANIFEST} names, is missing; {advice}") from err
+    except OSError as err:
+        raise StorageError(f"{path} cannot be read: {err.strerror or err}") from err
+    if len(data) != entry.bytes:
+        raise StorageError(
+            f"{path} has {len(data)} bytes instead of {entry.bytes}: it is incomplete or was "
+            f"changed; {advice}"
+        )
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise StorageError(f"{path} was changed after it was saved (checksum differs); {advice}")
+    return data
+
+
+# ------------------------------------------------------------ writing files
+
+
+def _make_folder(folder: Path) -> bool:
+    """Whether the folder had to be made."""
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{folder} is a file; a model is saved as a folder: choose another name")
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    if made:
+        _sync_folder(folder.parent)
+    return made
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One save at a time, where folders can be locked; the system frees a killed one's lock."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _check_ours(folder: Path) -> None:
+    """A folder to save into holds a model, or nothing but what an unfinished save left."""
+    names = sorted(path.name for path in folder.iterdir())
+    if MANIFEST in names:
+        try:
+            _Manifest.read(folder)
+        except StorageError as err:
+            raise StorageError(
+                f"nothing was saved: {folder} may hold something else ({err}). It was left as it "
+                "is; save into a new or empty folder"
+            ) from err
+        return
+    foreign = [name for name in names if not _OURS.fullmatch(name)]
+    if foreign:
+        raise StorageError(
+            f"nothing was saved: {folder} is not empty and not a model folder (it holds "
+            f"{foreign[0]!r}). It was left as it is; save into a new or empty folder"
+        )
+
+
+def _save_files(posterior: Posterior, folder: Path) -> None:
+    token, files = uuid4().hex, {}
+    try:
+        for part, content in _contents(posterior).items():
+            files[part] = _write_part(folder / f"{part}-{token}.{_FILES[part]}", content)
+        draft = folder / f"manifest-{token}.json"
+        _write(draft, _Manifest(_package_version(), files).to_bytes())
+        _sync_folder(folder)
+        os.replace(draft, folder / MANIFEST)  # noqa: PTH105 (the tests fail and kill it)
+        _sync_folder(folder)
+    except BaseException:
+        _remove_unnamed(folder, token)
+        raise
+    _remove_unnamed(folder)
+
+
+def _write_part(path: Path, content: Callable[[], bytes]) -> _Entry:
+    try:
+        data = content()
+    except (TypeError, ValueError) as err:  # for example an encoder's spec that is not JSON
+        raise StorageError(f"the model cannot be saved: no {path.name} can be made: {err}") from err
+    _write(path, data)
+    return _Entry(path.name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A new file, on the disk when this returns."""
+    with path.open("xb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Names in the folder, on the disk when this returns."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as err:
+        if err.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(handle)
+
+
+def _remove_unnamed(folder: Path, token: str = "") -> None:
+    """Remove data files (of one save) that the manifest does not name; try, and never fail."""
+    with suppress(OSError):  # a StorageError, too: without knowing the named files, none is removed
+        named: set[str] = set()
+        if (folder / MANIFEST).exists():
+            named = {entry.file for entry in _Manifest.read(folder).files.values()}
+        for path in sorted(folder.iterdir()):
+            if _OURS.fullmatch(path.name) and token in path.name and path.name not in named:
+                with suppress(OSError):
+                    path.unlink()

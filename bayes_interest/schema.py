@@ -1,0 +1,27 @@
+"""Words everyone shares: column names and axis names, each stated once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+USER_ID: Final = "user_id"
+ITEM_ID: Final = "item_id"
+TIMESTAMP: Final = "timestamp"
+KIND: Final = "kind"
+VALUE: Final = "value"
+TEXT: Final = "text"
+
+EVENT_REQUIRED: Final = (USER_ID, ITEM_ID, TIMESTAMP)
+EVENT_OPTIONAL: Final = (KIND, VALUE, TEXT)
+ITEM_REQUIRED: Final = (ITEM_ID,)
+
+MEAN: Final = "mean"
+SD: Final = "sd"
+LOWER: Final = "lower"
+UPPER: Final = "upper"
+RANK: Final = "rank"
+SCORE: Final = "score"
+P_TOP_K: Final = "p_top_k"
+LOG_PROB: Final = "log_prob"
+
+SECONDS_PER_DAY: Final = 86_400.0

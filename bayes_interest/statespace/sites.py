@@ -1,0 +1,32 @@
+"""Conjugate-computation variational inference: each event's likelihood as a Gaussian site.
+
+At the optimum a site matches the expected derivatives of the log likelihood at its own smoothed
+marginal (Khan & Lin 2017): `lam = -E[l'']`, `h = E[l'] + lam * E[a]`. A natural-gradient step of
+size one sets exactly that; smaller steps average natural parameters.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bayes_interest.statespace.kalman import ScalarSites
+
+
+def matched_site(first: Tensor, second: Tensor, mean: Tensor) -> ScalarSites:
+    """The site with the expected derivatives `first`, `second` at predictor mean `mean`."""
+    precision = (-second).clamp_min(0.0)
+    return ScalarSites(first + precision * mean, precision)
+
+
+def step_sites(old: ScalarSites, new: ScalarSites, size: float) -> ScalarSites:
+    """Natural-gradient step of `size` in (0, 1] from `old` to `new`."""
+    return ScalarSites(
+        old.linear + size * (new.linear - old.linear),
+        old.precision + size * (new.precision - old.precision),
+    )
+
+
+def site_change(old: ScalarSites, new: ScalarSites) -> float:
+    """Largest absolute change of a natural parameter."""
+    linear = (new.linear - old.linear).abs().max().item()
+    return max(linear, (new.precision - old.precision).abs().max().item())
