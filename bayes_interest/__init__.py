@@ -23,13 +23,14 @@ from bayes_interest.errors import (
 )
 
 if TYPE_CHECKING:
+    from bayes_interest.baselines.compare import compare
     from bayes_interest.config import FitConfig, ModelConfig
     from bayes_interest.evaluation.table import evaluate
     from bayes_interest.events.read import EventLog, ItemTable, read_events, read_items
-    from bayes_interest.model.simulate import Simulation, simulate
     from bayes_interest.events.split import split_by_time
     from bayes_interest.events.validate import CleaningReport
     from bayes_interest.interest_model import InterestModel
+    from bayes_interest.model.simulate import Simulation, simulate
     from bayes_interest.text.encoder import TextEncoder
     from bayes_interest.text.hashing import HashingEncoder
     from bayes_interest.text.precomputed import PrecomputedVectors
@@ -59,6 +60,7 @@ __all__ = [
     "TextEncoder",
     "TimeOrderError",
     "__version__",
+    "compare",
     "evaluate",
     "read_events",
     "read_items",
@@ -77,6 +79,7 @@ _HOME: Final = {
     "PrecomputedVectors": "bayes_interest.text.precomputed",
     "Simulation": "bayes_interest.model.simulate",
     "TextEncoder": "bayes_interest.text.encoder",
+    "compare": "bayes_interest.baselines.compare",
     "evaluate": "bayes_interest.evaluation.table",
     "read_events": "bayes_interest.events.read",
     "read_items": "bayes_interest.events.read",

@@ -109,13 +109,13 @@ class FitConfig:
     """"auto" takes CUDA where there is one; else any torch device name."""
     seed: int = 0
     """Same seed, same bits on one machine."""
-    max_epochs: int = 40
+    max_epochs: int = 30
     """Passes over the log at most."""
-    learning_rate: float = 0.01
+    learning_rate: float = 0.02
     """Peak of the one-cycle schedule of Adam."""
     batch_events: int = 4096
     """Events of a mini-batch of whole user histories, padding included."""
-    site_steps: int = 2
+    site_steps: int = 1
     """Natural-gradient steps on the sites per visit of a batch."""
     holdout: float = 0.1
     """Last share of time held back to stop early; 0 trains for max_epochs."""

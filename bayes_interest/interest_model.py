@@ -14,7 +14,6 @@ from bayes_interest.events.read import read_events, read_items
 from bayes_interest.posterior import answers
 from bayes_interest.posterior.learn import learn
 from bayes_interest.posterior.posterior import Posterior
-
 from bayes_interest.posterior.storage import load_posterior, save_posterior
 from bayes_interest.ranking.recommend import recommend
 from bayes_interest.text.encoder import Encoder, TextEncoder, encoder_from_spec

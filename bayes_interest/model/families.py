@@ -8,14 +8,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from bayes_interest.events.history import Padded
+from bayes_interest.events.history import Padded, padded_batches
 from bayes_interest.model.batch import Batch
 from bayes_interest.model.choice_bound import (
     choice_objective,
     fit_choice_sites,
     flat_choices,
 )
-from bayes_interest.model.elbo import event_terms, fit_sites, objective
+from bayes_interest.model.elbo import UserPosterior, event_terms, fit_sites, objective
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import Globals, Items, reliability
 from bayes_interest.model.problem import Problem, event_positions
@@ -86,40 +86,36 @@ class ScalarFamily:
             batch,
             sites,
             self.site_steps,
-            full=True,
         )
         where = block.event[batch.mask]
         self.linear[where] = posterior.sites.linear[batch.mask]
         self.precision[where] = posterior.sites.precision[batch.mask]
         with torch.no_grad():
-            self._add_precision(
-                values,
-                batch,
-                posterior.smoothed.mean,
-                posterior.smoothed.cov,
-                posterior.sites.precision,
-            )
+            self._add_precision(values, batch, posterior)
         target = objective(problem.layout, values, items, batch, posterior)
         return StepResult(target, float(posterior.elbo.sum()))
 
-    def _add_precision(
-        self, values: Globals, batch: Batch, mean: Tensor, cov: Tensor | None, precision: Tensor
-    ) -> None:
-        assert cov is not None
-        mask = batch.mask
-        state = values["mean"].detach() + mean[mask]
-        extended = torch.cat((state, torch.ones_like(state[:, :1])), 1)
-        second = extended[:, :, None] * extended[:, None, :]
-        second[:, :-1, :-1] += cov[mask]
+    def _add_precision(self, values: Globals, batch: Batch, posterior: UserPosterior) -> None:
+        """What each event says about its item once the user's state is integrated out.
+
+        The site is a noisy look at the predictor with variance `1 / lam`; to the item the state
+        adds the variance `v` it has without this event, so the precision is
+        `lam / (1 + lam v) = lam (1 - lam v_smoothed)`, along the state's mean.
+        """
+        mask, smoothed = batch.mask, posterior.smoothed
+        site = posterior.sites.precision[mask]
         rho = reliability(values, batch.kind)[mask].detach()
-        weight = precision[mask] * rho**2
-        self.blocks.index_add_(0, batch.item[mask], second * weight[:, None, None])
+        weight = rho**2 * site * (1.0 - site * smoothed.predictor_var[mask]).clamp_min(0.0)
+        state = values["mean"].detach() + smoothed.mean[mask]
+        extended = torch.cat((state, torch.ones_like(state[:, :1])), 1)
+        outer = extended[:, :, None] * extended[:, None, :]
+        self.blocks.index_add_(0, batch.item[mask], outer * weight[:, None, None])
 
     def beliefs(self, values: Globals, items: Items) -> Belief:
         """Filter without the smoother: what an epoch's end needs to look ahead."""
         problem = self.problem
         belief = Belief.prior(problem.history.n_users, values, diagonal=False)
-        for block in problem.blocks(BELIEF_EVENTS):
+        for block in padded_batches(problem.history, BELIEF_EVENTS, self.linear.device):
             batch = problem.batch(block)
             terms = event_terms(values, items, batch)
             sites = ScalarSites(block.gather(self.linear), block.gather(self.precision))
@@ -130,7 +126,7 @@ class ScalarFamily:
         return belief
 
     def item_precision(self) -> Tensor:
-        """Sum of `lam E[(z, 1)(z, 1)']` over each item's events."""
+        """Sum of the precisions of each item's events."""
         blocks = self.blocks
         self._reset()
         return blocks
@@ -187,7 +183,7 @@ class ChoiceFamily:
         """Filter without the smoother: what an epoch's end needs to look ahead."""
         problem = self.problem
         belief = Belief.prior(problem.history.n_users, values, diagonal=True)
-        for block in problem.blocks(BELIEF_EVENTS):
+        for block in padded_batches(problem.history, BELIEF_EVENTS, self.linear.device):
             sites = DiagonalSites(block.gather(self.linear), block.gather(self.precision))
             walk = problem.batch(block).walk(problem.layout, values)
             found = filter_diagonal(sites, walk)

@@ -16,6 +16,8 @@ from bayes_interest.model.candidates import CandidateRows, candidate_rows
 from bayes_interest.model.parameters import Layout
 
 MAX_CHOICE_TABLE = 40_000_000
+MIN_STEPS = 16
+MIN_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,13 @@ class Problem:
         return candidate_rows(self.history, self.recent, self.layout.n_items, self.layout.repeats)
 
     def batch_size(self, batch_events: int) -> int:
-        """Events per batch: as asked, less where the choice table would be too large."""
-        if self.layout.emission != "choice":
-            return batch_events
-        return max(256, min(batch_events, MAX_CHOICE_TABLE // self.layout.n_items))
+        """Events per batch: as asked; less where an epoch would have too few steps, or the table
+        of a choice would be too large.
+        """
+        size = min(batch_events, len(self.history) // MIN_STEPS)
+        if self.layout.emission == "choice":
+            size = min(size, MAX_CHOICE_TABLE // self.layout.n_items)
+        return max(MIN_BATCH, size)
 
     def blocks(self, batch_events: int) -> list[Padded]:
         """All users with events in padded blocks."""

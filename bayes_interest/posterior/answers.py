@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     Interval,
     advanced_belief,
+    check_draws,
     check_prob,
     circumstances,
     clock,
@@ -28,6 +30,7 @@ from bayes_interest.posterior.predict import (
     expected_rating,
     interest_probabilities,
     level_cut,
+    novelty,
     predictors,
     sigmoid_interval,
 )
@@ -55,7 +58,7 @@ def listed(ids: Iterable[Any] | None, name: str) -> list[Any] | None:
     """Ids as a list; a single string is most likely a mistake."""
     if ids is None:
         return None
-    if isinstance(ids, (str, bytes, int)):
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
         raise InputError(f"{name}={ids!r}: expected a list of ids, for example {name}=[{ids!r}]")
     return list(ids)
 
@@ -121,6 +124,7 @@ def interest(
 ) -> pd.DataFrame:
     """See `InterestModel.interest`."""
     check_prob(prob)
+    check_draws(n_draws)
     posterior, who = find_users(posterior, users)
     what = find_items(posterior, items, "items")
     seconds = moment(posterior, at, who)
@@ -149,7 +153,7 @@ def _pairs(
     index = torch.as_tensor(what, device=one.mean.device)
     more: dict[str, np.ndarray] = {}
     if one.diagonal:
-        drawn = draw_predictors(posterior, one, extra, n_draws)
+        drawn = draw_predictors(posterior, one, extra, n_draws)[0]
         interval = draws_interval(interest_probabilities(posterior, drawn)[:, index], prob)
     else:
         found = predictors(posterior, one, extra)
@@ -195,6 +199,9 @@ def trajectory(
             table = _pairs(posterior, one, extra, (int(user), what), prob, n_draws)
             table.insert(2, TIMESTAMP, pd.to_datetime(second, unit="s", utc=True))
             tables.append(table)
+    if not tables:
+        names = (USER_ID, ITEM_ID, TIMESTAMP, MEAN, SD, LOWER, UPPER)
+        return pd.DataFrame({name: [] for name in names})
     out = pd.concat(tables, ignore_index=True)
     return out.sort_values([USER_ID, ITEM_ID, TIMESTAMP], kind="stable", ignore_index=True)
 
@@ -214,7 +221,7 @@ def _past_circumstances(posterior: Posterior, second: float) -> torch.Tensor:
     if posterior.recent is not None and POPULARITY in posterior.values:
         rows = posterior.recent.rows(np.array([second])).toarray()
         extra += posterior.values[POPULARITY] * torch.as_tensor(rows).to(extra)
-    return extra
+    return extra + novelty(posterior, np.array([second]))
 
 
 def widened(
@@ -237,7 +244,17 @@ def widened(
             f"item {missing[0]!r} is unknown to the model and has no {what} "
             f"({len(missing)} such). Give it in items=, or leave its events out"
         )
-    return posterior.with_items(new, embedded)
+    width, given = posterior.features.shape[1], embedded.vectors.shape[1]
+    if given != width:
+        raise ItemError(
+            f"item {new[0]!r} is unknown to the model and has a vector of {given} numbers, but the "
+            f"model was fitted with {width} per item (1: without any text). Refit with texts, or "
+            "leave the events of new items out"
+        )
+    wider = posterior.with_items(new, embedded)
+    if wider.recent is None:
+        return wider
+    return replace(wider, recent=replace(wider.recent, n_items=wider.layout.n_items))
 
 
 def update(
@@ -262,6 +279,7 @@ def score_events(
 ) -> pd.DataFrame:
     """See `InterestModel.score_events`."""
     check_prob(prob)
+    check_draws(n_draws)
     posterior = widened(posterior, log, table, encoder)
     config = posterior.config
     history = log_history(log, posterior.vocabulary, config.emission, config)

@@ -8,6 +8,7 @@ mean, `lower` and `upper` its equal-tailed interval; noise of the outcome itself
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -17,9 +18,9 @@ from torch import Tensor
 
 from bayes_interest.emissions.ordered import increasing_cuts
 from bayes_interest.emissions.quadrature import nodes_and_weights
-from bayes_interest.errors import InputError, TimeOrderError
+from bayes_interest.errors import ConfigError, InputError, TimeOrderError
 from bayes_interest.events.history import History
-from bayes_interest.model.candidates import POPULARITY, REPEATS, CandidateRows
+from bayes_interest.model.candidates import POPULARITY, REPEATS, CandidateRows, repeat_rows
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import emission_of
 from bayes_interest.posterior.online import Forecasts
@@ -31,6 +32,8 @@ RANK_NODES = 8
 SHIFT_SPREAD = 3.0
 """Prior sd of the cold-item shift; without evidence it stays at zero."""
 DRAW_SEED = 20_250_101
+QUANTILE_NUMBERS = 8_000_000
+"""torch.quantile refuses more than 16 million at once."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,12 @@ def check_prob(prob: float) -> None:
     """An interval's mass lies strictly between 0 and 1."""
     if not 0.0 < prob < 1.0:
         raise InputError(f"prob={prob!r}: expected the mass of the interval, between 0 and 1")
+
+
+def check_draws(n_draws: int) -> None:
+    """Summaries need at least two joint draws."""
+    if isinstance(n_draws, bool) or not isinstance(n_draws, Integral) or n_draws < 2:
+        raise ConfigError(f"n_draws={n_draws!r}: expected a whole number, at least 2")
 
 
 def clock(posterior: Posterior) -> float:
@@ -117,6 +126,9 @@ def circumstances_of_events(
         if recent is not None and POPULARITY in values:
             recent = recent.extend(history.item_index, history.seconds, layout.n_items)
             extra += values[POPULARITY] * torch.as_tensor(recent.rows(seconds).toarray()).to(extra)
+        if REPEATS in values:
+            own = repeat_rows(history, layout.n_items, posterior.chosen)[part]
+            extra += values[REPEATS] * torch.as_tensor(own.toarray()).to(extra)
         return extra
     extra = rows.dense(part, values, layout.n_items)
     if posterior.cold_shift == 0.0 or posterior.recent is None:
@@ -214,19 +226,22 @@ def _root(cov: Tensor) -> Tensor:
 def draw_predictors(
     posterior: Posterior, belief: Belief, extra: Tensor, n_draws: int, seed: int = DRAW_SEED
 ) -> Tensor:
-    """Joint draws of every item's predictor for one user (belief of one row): (draw, item)."""
+    """Joint draws of every item's predictor, (user, draw, item); the same noise for all users."""
     found = predictors(posterior, belief, extra)
-    states = draw_states(belief, n_draws, seed)[0]
-    drawn = states @ posterior.items.vectors.T + (posterior.items.offsets + extra[0])
+    drawn = draw_states(belief, n_draws, seed) @ posterior.items.vectors.T
+    drawn += (posterior.items.offsets + extra)[:, None]
     generator = torch.Generator().manual_seed(seed + 1)
-    noise = torch.randn(drawn.shape, generator=generator, dtype=torch.float32).to(drawn)
-    return drawn.addcmul_(noise, found.item_var.sqrt())
+    noise = torch.randn(drawn.shape[1:], generator=generator, dtype=torch.float32).to(drawn)
+    return drawn.addcmul_(noise, found.item_var.sqrt()[:, None])
 
 
 def draws_interval(draws: Tensor, prob: float) -> Interval:
     """Summaries over the first axis."""
     tails = draws.new_tensor([0.5 - prob / 2.0, 0.5 + prob / 2.0])
-    lower, upper = torch.quantile(draws, tails, dim=0)
+    size = max(1, QUANTILE_NUMBERS // len(draws))
+    pieces = draws.reshape(len(draws), -1).split(size, 1)
+    found = torch.cat([torch.quantile(piece, tails, dim=0) for piece in pieces], 1)
+    lower, upper = found.reshape(2, *draws.shape[1:])
     return Interval(draws.mean(0), draws.std(0), lower, upper)
 
 

@@ -15,11 +15,12 @@ from bayes_interest.model.parameters import emission_of, reliability
 from bayes_interest.posterior.online import Forecasts, filter_history
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
-    DRAW_SEED,
     RANK_NODES,
     Interval,
     circumstances_of_events,
+    draw_predictors,
     draws_interval,
+    interest_probabilities,
     level_cut,
     predictors,
     sigmoid_interval,
@@ -140,33 +141,17 @@ def _choice_rows(
     belief = Belief(found.state_mean[index], found.state_cov[index])
     extra = circumstances_of_events(posterior, history, part, found.rows)
     kind = torch.as_tensor(history.kind_index[part], device=index.device)
-    probs = draw_choice_probs(
-        posterior, belief, extra, reliability(posterior.values, kind), n_draws
-    )
+    logits = draw_predictors(posterior, belief, extra, n_draws)
+    probs = interest_probabilities(posterior, logits)
     mean = probs.mean(1)
     own = torch.as_tensor(history.item_index[part], device=index.device)
     row = torch.arange(len(part), device=index.device)
     interval = draws_interval(probs[row, :, own].T, prob)
-    log_prob = mean[row, own].clamp_min(1e-30).log().double().cpu().numpy()
+    # The interest probability is that of the reference kind; the outcome has its own.
+    rho = reliability(posterior.values, kind)[:, None, None]
+    chance = mean if (rho == 1.0).all() else torch.softmax(logits * rho, -1).mean(1)
+    log_prob = chance[row, own].clamp_min(1e-30).log().double().cpu().numpy()
     log_prob[~history.absorb[part]] = np.nan
     columns = [interval.mean, interval.sd, interval.lower, interval.upper]
     table = [column.double().cpu().numpy() for column in columns]
     return np.stack((*table, log_prob, ranker.rank(mean, part).astype(float)))
-
-
-def draw_choice_probs(
-    posterior: Posterior, belief: Belief, extra: Tensor, rho: Tensor, n_draws: int
-) -> Tensor:
-    """Softmax over all items at joint draws of state and items, (event, draw, item)."""
-    items = posterior.items
-    generator = torch.Generator().manual_seed(DRAW_SEED)
-    dim, n_items = items.vectors.shape[1], len(items.offsets)
-    noise = torch.randn(n_draws, dim + n_items, generator=generator, dtype=torch.float32)
-    noise = noise.to(belief.mean)
-    states = belief.mean[:, None] + belief.cov.sqrt()[:, None] * noise[:, :dim]
-    logits = states @ items.vectors.T
-    logits += (items.offsets + extra)[:, None]
-    item_sd = predictors(posterior, belief, extra).item_var.sqrt()
-    logits.addcmul_(noise[:, dim:], item_sd[:, None])
-    logits *= rho[:, None, None]
-    return torch.softmax(logits, -1)

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayes_interest.errors import ConfigError
 from bayes_interest.posterior.answers import find_items, find_users, moment
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import check_prob
+from bayes_interest.posterior.predict import check_draws, check_prob
 from bayes_interest.ranking.scores import check_rank_arguments
 from bayes_interest.ranking.slate import rank_users
 
@@ -30,9 +29,8 @@ def recommend(
 ) -> pd.DataFrame:
     """See `InterestModel.rank`."""
     check_prob(prob)
-    check_rank_arguments(by, k)
-    if n_draws < 2:
-        raise ConfigError(f"n_draws={n_draws!r}: expected at least 2 joint draws")
+    check_rank_arguments(by, k, seed)
+    check_draws(n_draws)
     posterior, who = find_users(posterior, users)
     allowed = np.unique(find_items(posterior, candidates, "candidates"))
     seconds = moment(posterior, at, who)

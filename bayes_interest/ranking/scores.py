@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Literal, get_args
 
 import torch
@@ -13,12 +14,14 @@ from bayes_interest.posterior.predict import Interval
 RankBy = Literal["mean", "lower", "upper", "thompson", "p_top_k"]
 
 
-def check_rank_arguments(by: str, k: int) -> None:
-    """Known score, at least one place."""
+def check_rank_arguments(by: str, k: int, seed: int) -> None:
+    """Known score, at least one place, a seed for the draws."""
     if by not in get_args(RankBy):
         raise ConfigError(f"by={by!r}: expected one of {', '.join(get_args(RankBy))}")
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
         raise ConfigError(f"k={k!r}: expected a whole number of places, at least 1")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise ConfigError(f"seed={seed!r}: expected a whole number >= 0")
 
 
 def top_k_probability(draws: Tensor, allowed: Tensor, k: int) -> Tensor:

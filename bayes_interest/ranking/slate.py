@@ -62,7 +62,7 @@ def rank_users(
         if not allowed.any():
             continue
         mask = torch.as_tensor(allowed, device=one.mean.device)
-        drawn = draw_predictors(posterior, one, extra, n_draws, seed)
+        drawn = draw_predictors(posterior, one, extra, n_draws, seed)[0]
         interval, probs = _summaries(posterior, one, extra, drawn, mask, prob)
         chance = top_k_probability(drawn, mask, k)
         sort_by = score(by, interval, probs, chance, pick)

@@ -153,7 +153,7 @@ def test_pyro_elbo_agrees_with_the_collapsed_one(emission: str) -> None:
     small = small_problem(emission)
     posterior = converged(small)
     design = Design(small.layout, small.features, small.batch)
-    draws = program_elbos(design, small.values, state_sites(small, posterior.sites), 150)
+    draws = program_elbos(design, small.values, state_sites(small, posterior.sites), 80)
     slow = Estimate.of(draws)
     total = posterior.elbo.sum() + log_prior(small.layout, small.values)
     fast = Estimate(total.item(), 0.0)
@@ -201,8 +201,8 @@ def test_pyro_elbo_agrees_with_the_collapsed_one_for_choice() -> None:
     assert set(small.rows.rows) == {"popularity_weight", "repeat_weight"}
     prior = log_prior(small.layout, small.values)
     full = (torch.diag_embed(sites.precision), sites.linear)
-    slow = Estimate.of(program_elbos(case.design, small.values, full, 300))
-    fast = Estimate.of(case.elbos(400) + prior)
+    slow = Estimate.of(program_elbos(case.design, small.values, full, 150))
+    fast = Estimate.of(case.elbos(300) + prior)
     assert abs(slow.z(fast)) < N_SE
     walk = small.batch.walk(small.layout, small.values)
     forward = filter_diagonal(sites, walk)

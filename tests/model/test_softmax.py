@@ -115,7 +115,7 @@ def frequency(small: Small) -> Tensor:
 
 def test_sampled_normaliser_is_unbiased() -> None:
     """`exp(-log_prob)` is the normaliser over the chosen item's weight: its mean is exact."""
-    small, n_samples = small_problem("choice"), 2_000
+    small, n_samples = small_problem("choice"), 700
     full, _ = look_at(small, None)
     generator = torch.Generator().manual_seed(0)
     total = torch.zeros(2, N_EVENTS, dtype=torch.float64)
@@ -138,10 +138,10 @@ def test_more_candidates_come_closer_to_the_full_softmax() -> None:
     for n_candidates in (5, 50, 500, 50_000):
         generator = torch.Generator().manual_seed(0)
         error, slope = 0.0, 0.0
-        for _ in range(30):
+        for _ in range(11):
             seen, sums = look_at(small, draw_sample(frequency(small), n_candidates, generator))
-            error += (seen.log_prob - full.log_prob).abs().mean().item() / 30
-            slope += (sums["vectors"] - full_sums["vectors"]).abs().mean().item() / 30
+            error += (seen.log_prob - full.log_prob).abs().mean().item() / 11
+            slope += (sums["vectors"] - full_sums["vectors"]).abs().mean().item() / 11
         errors.append(error)
         slopes.append(slope)
     assert errors == sorted(errors, reverse=True)

@@ -1,0 +1,146 @@
+"""Updating is filtering: however new events are split, the states are those from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from bayes_interest.config import EmissionName
+from bayes_interest.errors import ItemError, TimeOrderError
+from bayes_interest.events.read import read_events
+from bayes_interest.model.prepare import log_history
+from bayes_interest.posterior import answers
+from bayes_interest.posterior.online import absorb, restarted
+from bayes_interest.posterior.posterior import Posterior
+from tests.fitted import FAMILIES, model, numbers, parts, same
+
+N_SINGLE = 17
+
+
+def one_by_one(test: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    yield test[:-N_SINGLE]
+    for row in range(len(test) - N_SINGLE, len(test)):
+        yield test[row : row + 1]
+
+
+def in_chunks(test: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    cuts = np.sort(np.random.default_rng(3).integers(0, len(test), 7))
+    for first, last in zip((0, *cuts), (*cuts, len(test)), strict=True):
+        yield test[first:last]
+
+
+def by_user(test: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    for _, own in test.groupby("user_id"):
+        yield own
+
+
+def from_scratch(posterior: Posterior, events: pd.DataFrame) -> Posterior:
+    """Every user at the prior, then one filter pass over all events."""
+    config = posterior.config
+    history = log_history(read_events(events), posterior.vocabulary, config.emission, config)
+    return absorb(restarted(posterior), history)
+
+
+def table(posterior: Posterior) -> np.ndarray:
+    return numbers(answers.interest(posterior, None, None, None, 0.9, 300))
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+@pytest.mark.parametrize("split", [one_by_one, in_chunks])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-12)])
+def test_update_in_any_batches_equals_the_filter_from_scratch(
+    emission: EmissionName, split: object, dtype: str, tolerance: float
+) -> None:
+    train, test = parts(emission)
+    online = model(emission, dtype=dtype)
+    for chunk in split(test):  # type: ignore[operator]
+        online.update(chunk)
+    scratch = from_scratch(online.posterior, pd.concat((train, test)))
+    assert len(online.posterior.history) == len(scratch.history) == len(train) + len(test)
+    np.testing.assert_allclose(table(online.posterior), table(scratch), rtol=0, atol=tolerance)
+    np.testing.assert_array_equal(online.posterior.last_seconds, scratch.last_seconds)
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_users_can_be_updated_one_after_the_other(emission: EmissionName) -> None:
+    # Without popularity a user's state depends on the own events alone.
+    train, test = parts(emission)
+    online = model(emission, popularity_days=None)
+    for chunk in by_user(test):
+        online.update(chunk)
+    scratch = from_scratch(online.posterior, pd.concat((train, test)))
+    np.testing.assert_allclose(table(online.posterior), table(scratch), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_the_fitted_states_are_those_of_the_filter(emission: EmissionName) -> None:
+    fitted = model(emission).posterior
+    scratch = from_scratch(fitted, parts(emission)[0])
+    assert torch.equal(fitted.belief.mean, scratch.belief.mean)
+    assert torch.equal(fitted.belief.cov, scratch.belief.cov)
+
+
+def test_update_leaves_globals_alone_and_changes_only_the_users_of_the_events() -> None:
+    _, test = parts("bernoulli")
+    door = model("bernoulli")
+    before = door.posterior
+    event = test[-1:]
+    door.update(event)
+    after = door.posterior
+    assert before is not after
+    assert all(torch.equal(before.values[name], after.values[name]) for name in before.values)
+    changed = (before.belief.mean != after.belief.mean).any(1).nonzero().flatten().tolist()
+    assert changed == before.vocabulary.users.index_of(event["user_id"]).tolist()
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_a_new_user_starts_at_the_prior(emission: EmissionName) -> None:
+    _, test = parts(emission)
+    door = model(emission)
+    event = test[-1:].assign(user_id="newcomer")
+    prior = door.interest(["newcomer"], at=event["timestamp"].iloc[0])
+    scored = door.score_events(event, n_draws=400)
+    own = prior[prior["item_id"] == event["item_id"].iloc[0]]
+    np.testing.assert_allclose(numbers(scored), numbers(own), atol=1e-6)
+    door.update(event)
+    later = door.interest(["newcomer"], at=event["timestamp"].iloc[0])
+    assert np.abs(numbers(later) - numbers(prior)).max() > 1e-4
+
+
+def test_an_update_without_events_changes_nothing() -> None:
+    for emission in FAMILIES:
+        door = model(emission)
+        before = door.interest()
+        door.update(parts(emission)[1][:0])
+        same(before, door.interest())
+
+
+def test_a_late_event_is_named_and_nothing_changes() -> None:
+    train, _ = parts("bernoulli")
+    door = model("bernoulli")
+    before, late = door.interest(), train[:1]
+    message = rf"user '{late['user_id'].iloc[0]}' has an event at \d+ s, before the last one"
+    with pytest.raises(TimeOrderError, match=message):
+        door.update(late)
+    same(before, door.interest())
+
+
+def test_events_at_the_same_second_as_the_last_are_taken() -> None:
+    train, _ = parts("bernoulli")
+    door = model("bernoulli")
+    last = train[-1:].assign(item_id=train["item_id"].iloc[0])
+    door.update(last)
+    assert len(door.posterior.history) == len(train) + 1
+
+
+def test_a_new_item_without_a_vector_is_named_and_nothing_changes() -> None:
+    _, test = parts("bernoulli")
+    door = model("bernoulli")
+    before = door.interest()
+    with pytest.raises(ItemError, match=r"item 'strange' is unknown .* has no vector \(1 such\)"):
+        door.update(test[-1:].assign(item_id="strange"))
+    same(before, door.interest())
