@@ -242,7 +242,8 @@ def draw_past(
     events = own.assign(**{ITEM_ID: own[ITEM_ID].map(of_item)})
     labels = {item: f"{themes[item]}: {shortened(data.titles[item], 30)}" for item in items}
     axes = plot_trajectory(frame, weekly, events, labels=labels)
-    axes[0].get_figure(root=True).savefig(out / "interest_over_time.png")
+    figure: Any = axes[0].figure
+    figure.savefig(out / "interest_over_time.png")
     console.print(f"Drawn with the truth as dashed lines: {out / 'interest_over_time.png'}")
 
 

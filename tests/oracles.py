@@ -121,7 +121,8 @@ def slow_recent_count(
 ) -> int:
     """Events of `item` in the window that ends at the last tick at or before `at`, one by one."""
     window = window_days * 86_400.0
-    end = math.floor(at / (window / ticks)) * (window / ticks)
+    width = max(1, round(window / ticks))  # whole seconds
+    end = math.floor(at / width) * width
     return sum(
         1
         for other, when in zip(items, seconds, strict=True)

@@ -36,12 +36,18 @@ class RecentCounts:
 
     def tick(self, seconds: np.ndarray) -> np.ndarray:
         """The last tick at or before each moment, in seconds."""
-        width = self.window_days * SECONDS_PER_DAY / TICKS_PER_WINDOW
-        return np.floor(np.asarray(seconds, dtype=np.float64) / width) * width
+        # Whole seconds, so that a tick is its own tick.
+        width = max(1.0, round(self.window_days * SECONDS_PER_DAY / TICKS_PER_WINDOW))
+        seconds = np.asarray(seconds, dtype=np.float64)
+        ticks: np.ndarray = np.minimum(np.floor(seconds / width) * width, seconds)
+        return ticks
 
     def rows(self, seconds: np.ndarray) -> sparse.csr_matrix:
         """`log(1 + count)` per (moment, item), one row per entry of `seconds`."""
-        end = self.tick(seconds)
+        return self.rows_at(self.tick(seconds))
+
+    def rows_at(self, end: np.ndarray) -> sparse.csr_matrix:
+        """The same for windows that end at these ticks."""
         window = self.window_days * SECONDS_PER_DAY
         high = np.searchsorted(self.seconds, end, side="left")
         low = np.searchsorted(self.seconds, end - window, side="left")

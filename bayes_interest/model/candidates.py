@@ -60,7 +60,7 @@ def candidate_rows(
     row_of: dict[str, np.ndarray] = {}
     if recent is not None:
         ticks, row_of[POPULARITY] = np.unique(recent.tick(history.seconds), return_inverse=True)
-        rows[POPULARITY] = recent.rows(ticks)
+        rows[POPULARITY] = recent.rows_at(ticks)
     if repeats:
         rows[REPEATS] = repeat_rows(history, n_items, past)
         row_of[REPEATS] = np.arange(len(history))

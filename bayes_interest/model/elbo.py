@@ -28,10 +28,12 @@ from bayes_interest.statespace.kalman import (
     smooth_states,
 )
 from bayes_interest.statespace.random_walk import Transition
-from bayes_interest.statespace.sites import matched_site, site_change
+from bayes_interest.statespace.sites import matched_site, site_change, step_sites
 
 ELBO_SLACK = 1e-5
 """Relative fall of a user's ELBO that rounding may cause; more halves the step."""
+STEP_GROWTH = 1.2
+"""A user's step grows back by this factor after every good one, up to one."""
 
 
 @dataclass(frozen=True)
@@ -99,28 +101,64 @@ def fit_sites(
     once no natural parameter moves by more than `tolerance`.
     """
     with torch.no_grad():
-        emission = emission_of(layout, values)
-        terms = event_terms(values, items, batch)
-        walk = batch.walk(layout, values)
-        sites = sites or zero_sites(batch, terms.offset)
-        kept, best, change = sites, None, torch.inf
-        for step in range(n_steps + 1):
-            last = step == n_steps or change <= tolerance
-            forward = filter_states(terms.x, sites, walk)
-            smoothed = smooth_states(terms.x, sites, walk, forward, full and last)
-            elbo = _user_elbo(emission, terms, batch, (sites, forward, smoothed))
-            if last:
-                break
-            worse = torch.zeros_like(elbo, dtype=torch.bool)
-            if best is not None:
-                worse = elbo < best - ELBO_SLACK * (1.0 + best.abs())
-            target = _next_sites(emission, terms, batch, smoothed)
-            proposal = _blend(worse, _middle(kept, sites), target)
+        search = _SiteSearch(layout, values, items, batch)
+        sites = sites or zero_sites(batch, search.terms.offset)
+        change = torch.inf
+        for step in range(n_steps):
+            proposal = search.propose(sites)
             change = site_change(sites, proposal)
-            kept = _blend(worse, kept, sites)
-            best = elbo if best is None else torch.where(worse, best, elbo)
             sites = proposal
-        return UserPosterior(sites, forward, smoothed, elbo, step, change)
+            if change <= tolerance:
+                break
+        sites, forward, smoothed, elbo = search.settle(sites, full)
+        return UserPosterior(sites, forward, smoothed, elbo, step + 1 if n_steps else 0, change)
+
+
+class _SiteSearch:
+    """Keeps, per user, the best sites so far, where they point, and the step size."""
+
+    def __init__(self, layout: Layout, values: Globals, items: Items, batch: Batch) -> None:
+        self.emission, self.batch = emission_of(layout, values), batch
+        self.terms, self.walk = event_terms(values, items, batch), batch.walk(layout, values)
+        self.best: Tensor | None = None  # ELBO, (user,)
+        self.size = torch.ones_like(self.terms.offset[:, 0])
+
+    def _smooth(self, sites: ScalarSites, full: bool = False) -> tuple[Filtered, Smoothed, Tensor]:
+        forward = filter_states(self.terms.x, sites, self.walk)
+        smoothed = smooth_states(self.terms.x, sites, self.walk, forward, full)
+        state = (sites, forward, smoothed)
+        return forward, smoothed, _user_elbo(self.emission, self.terms, self.batch, state)
+
+    def _worse(self, elbo: Tensor) -> Tensor:
+        if self.best is None:
+            return torch.zeros_like(elbo, dtype=torch.bool)
+        return elbo < self.best - ELBO_SLACK * (1.0 + self.best.abs())
+
+    def propose(self, sites: ScalarSites) -> ScalarSites:
+        """Take `sites` or go back to the best ones, and step from there."""
+        _, smoothed, elbo = self._smooth(sites)
+        worse = self._worse(elbo)
+        target = _next_sites(self.emission, self.terms, self.batch, smoothed)
+        if self.best is None:
+            self.kept, self.target, self.best = sites, target, elbo
+        else:
+            self.kept = _blend(worse, self.kept, sites)
+            self.target = _blend(worse, self.target, target)
+            self.best = torch.where(worse, self.best, elbo)
+        grown = (self.size * STEP_GROWTH).clamp_max(1.0)
+        self.size = torch.where(worse, 0.5 * self.size, grown)
+        return step_sites(self.kept, self.target, self.size[:, None])
+
+    def settle(
+        self, sites: ScalarSites, full: bool
+    ) -> tuple[ScalarSites, Filtered, Smoothed, Tensor]:
+        """The guide at `sites`, or at the best ones for users whom the last step did no good."""
+        forward, smoothed, elbo = self._smooth(sites, full)
+        worse = self._worse(elbo)
+        if bool(worse.any()):
+            sites = _blend(worse, self.kept, sites)
+            forward, smoothed, elbo = self._smooth(sites, full)
+        return sites, forward, smoothed, elbo
 
 
 def _next_sites(
@@ -131,10 +169,6 @@ def _next_sites(
     return matched_site(
         slope.first * batch.mask, slope.second * batch.mask, smoothed.predictor_mean
     )
-
-
-def _middle(one: ScalarSites, two: ScalarSites) -> ScalarSites:
-    return ScalarSites(0.5 * (one.linear + two.linear), 0.5 * (one.precision + two.precision))
 
 
 def _blend(choose: Tensor, yes: ScalarSites, no: ScalarSites) -> ScalarSites:

@@ -114,7 +114,7 @@ def simulate(
     times = _event_times(rng, length, days)
     states = _draw_states(layout, values, times, generator)
     items = item_terms(layout, values, features)
-    truth = Truth(layout, values, items, states, level=max(1, n_levels // 2 + 1))
+    truth = Truth(layout, values, items, states, level=max(1, n_levels // 2 + (n_levels > 2)))
     return _assemble(truth, features, times, length, rng, generator)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import DeviceError
@@ -140,6 +142,8 @@ def learn(
     began = time.perf_counter()
     device = resolve_device(fit.device)
     ready = prepare(log, table, encoder, config, fit.progress)
+    if fit.progress:
+        tqdm.write(f"emission: {ready.family.name} ({ready.family.reason})", file=sys.stderr)
     full = _problem(ready, device)
     with torch.random.fork_rng(devices=[]):
         chosen, held, notes = _choose_epochs(ready, full, fit)

@@ -111,10 +111,10 @@ def filter_states(
     """Run the filter over event vectors x (user, step, state_dim)."""
     n_users, n_steps, dim = x.shape
     state = initial or GaussianState.standard(n_users, dim, x)
-    mean, projected = torch.empty_like(x), torch.empty_like(x)
+    mean, projected = x.new_empty(x.shape), x.new_empty(x.shape)  # contiguous, whatever x is
     cov = x.new_empty(n_users, n_steps, dim, dim)
     predicted = x.new_empty(2, n_users, n_steps)
-    if _compilable(x, sites, walk):
+    if _compilable(x, sites, walk, state.mean, state.cov):
         _filter_compiled(x, sites, walk, state, (mean, cov, projected, predicted))
     else:
         _filter_eager(x, sites, walk, state, (mean, cov, projected, predicted))
@@ -122,9 +122,9 @@ def filter_states(
     return Filtered(mean, cov, projected, predicted[0], predicted[1], evidence.sum(-1))
 
 
-def _compilable(x: Tensor, sites: ScalarSites, walk: Transition) -> bool:
+def _compilable(x: Tensor, sites: ScalarSites, walk: Transition, *more: Tensor) -> bool:
     """Compiled loops run on the CPU and know no autograd."""
-    parts = (x, sites.linear, sites.precision, walk.decay, walk.variance)
+    parts = (x, sites.linear, sites.precision, walk.decay, walk.variance, *more)
     grad = torch.is_grad_enabled() and any(part.requires_grad for part in parts)
     return x.device.type == "cpu" and not grad
 
@@ -172,7 +172,7 @@ def smooth_states(
     n_users, n_steps, dim = x.shape
     gain, pull = _gain(forward.predicted_mean, forward.predicted_var, sites.linear, sites.precision)
     shrink = 1.0 - gain * forward.predicted_var
-    adjoints, curvature_x, score = (torch.empty_like(x) for _ in range(3))
+    adjoints, curvature_x, score = (x.new_empty(x.shape) for _ in range(3))
     keep = x.new_empty(n_users, n_steps, dim, dim) if full else x.new_empty(0, 0, 0, 0)
     out = (adjoints, curvature_x, score, keep)
     if _compilable(x, sites, walk):

@@ -18,7 +18,7 @@ def matched_site(first: Tensor, second: Tensor, mean: Tensor) -> ScalarSites:
     return ScalarSites(first + precision * mean, precision)
 
 
-def step_sites(old: ScalarSites, new: ScalarSites, size: float) -> ScalarSites:
+def step_sites(old: ScalarSites, new: ScalarSites, size: float | Tensor) -> ScalarSites:
     """Natural-gradient step of `size` in (0, 1] from `old` to `new`."""
     return ScalarSites(
         old.linear + size * (new.linear - old.linear),
