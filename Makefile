@@ -26,6 +26,7 @@ demo: $(READY)  ## fit the bundled log and write interest tables, a ranking and 
 	$(BIN)/bayes-interest demo --out out/demo
 
 test: export OMP_NUM_THREADS = 1
+test: export NUMBA_NUM_THREADS = 1
 test: lint  ## lint, then every test and notebook (slow ones left out)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --nbmake tests $(NOTEBOOKS)
 

@@ -103,15 +103,13 @@ def fit_sites(
     with torch.no_grad():
         search = _SiteSearch(layout, values, items, batch)
         sites = sites or zero_sites(batch, search.terms.offset)
-        change = torch.inf
-        for step in range(n_steps):
+        change, taken = torch.inf, 0
+        while taken < n_steps and change > tolerance:
             proposal = search.propose(sites)
             change = site_change(sites, proposal)
-            sites = proposal
-            if change <= tolerance:
-                break
+            sites, taken = proposal, taken + 1
         sites, forward, smoothed, elbo = search.settle(sites, full)
-        return UserPosterior(sites, forward, smoothed, elbo, step + 1 if n_steps else 0, change)
+        return UserPosterior(sites, forward, smoothed, elbo, taken, change)
 
 
 class _SiteSearch:

@@ -237,6 +237,9 @@ def draw_predictors(
 
 def draws_interval(draws: Tensor, prob: float) -> Interval:
     """Summaries over the first axis."""
+    if not draws.numel():  # torch refuses quantiles of nothing
+        nothing = draws.new_zeros(draws.shape[1:])
+        return Interval(nothing, nothing, nothing, nothing)
     tails = draws.new_tensor([0.5 - prob / 2.0, 0.5 + prob / 2.0])
     size = max(1, QUANTILE_NUMBERS // len(draws))
     pieces = draws.reshape(len(draws), -1).split(size, 1)

@@ -26,7 +26,8 @@ CHOICE_SEED = 7
 def smoothed_beliefs(posterior: Posterior, user: int, seconds: np.ndarray) -> Belief:
     """Beliefs about one user's state deviation at moments (sorted), given the whole history."""
     own = posterior.history.take(posterior.history.user_index == user)
-    own = replace(own, user_index=np.zeros(len(own), dtype=np.int64), n_users=1)
+    zeros = np.zeros(len(own), dtype=np.int64)
+    own = replace(own, user_index=zeros, order=np.arange(len(own)), n_users=1)
     history = join_histories(own, _moments(seconds), 1)
     like = posterior.features
     events = EventTensors.of(history, like.dtype, like.device)

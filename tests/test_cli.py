@@ -1,0 +1,316 @@
+"""Every command through files, as people run it."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+import bayes_interest
+from bayes_interest.cli import app, mapping, typed_ids
+from bayes_interest.errors import InputError
+from bayes_interest.events.id_map import IdMap
+from bayes_interest.interest_model import InterestModel
+from tests.fitted import simulation
+
+FIT = ("--epochs", "1", "--state-dim", "3", "--device", "cpu", "--emission", "bernoulli")
+HELP_SCRIPT = """
+import json, sys, time
+start = time.perf_counter()
+from bayes_interest.cli import app
+try:
+    app(["--help"])
+except SystemExit as end:
+    code = end.code
+print(json.dumps({"code": code, "seconds": time.perf_counter() - start,
+                  "modules": sorted(sys.modules)}))
+"""
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def done(*words: object) -> Result:
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def table(result: Result) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(result.stdout))
+
+
+def whole(frame: pd.DataFrame) -> pd.DataFrame:
+    """The simulation's ids u00012 and i00003 as the integers 12 and 3."""
+    ids = [name for name in ("user_id", "item_id") if name in frame]
+    return frame.assign(**{name: frame[name].str[1:].astype(int) for name in ids})
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """early.csv, late.csv, all.csv, vectors.parquet, items.csv and two fitted models."""
+    folder = tmp_path_factory.mktemp("cli")
+    drawn = simulation("bernoulli")
+    events = drawn.events.frame
+    cut = len(events) * 3 // 4
+    events.to_csv(folder / "all.csv", index=False)
+    events.iloc[:cut].to_csv(folder / "early.csv", index=False)
+    events.iloc[cut:].to_csv(folder / "late.csv", index=False)
+    drawn.vectors.to_parquet(folder / "vectors.parquet", index=False)
+    whole(events).to_csv(folder / "whole.csv", index=False)
+    pd.DataFrame(
+        {
+            "item_id": drawn.vectors["item_id"],
+            "title": [f"title {place}" for place in range(len(drawn.vectors))],
+            "plot": "a plot",
+        }
+    ).to_csv(folder / "items.csv", index=False)
+    vectors = ("--vectors", folder / "vectors.parquet")
+    done("fit", folder / "early.csv", "--model", folder / "model", *FIT, *vectors)
+    done("fit", folder / "whole.csv", "--model", folder / "whole", *FIT, "--encoder", "hashing")
+    return folder
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", HELP_SCRIPT], capture_output=True, text=True, timeout=60
+    )
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["code"] == 0
+    assert not {"torch", "pyro", "pandas", "numpy", "matplotlib"} & set(found["modules"])
+    assert found["seconds"] < 1.5
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "fit", "interest", "rank", "trajectory", "update", "score", "evaluate", "simulate"],
+)
+def test_every_command_has_help(command: str) -> None:
+    assert command in done("--help").stdout
+    assert "--" in done(command, "--help").stdout
+
+
+def test_version() -> None:
+    assert done("--version").stdout == f"bayes-interest {bayes_interest.__version__}\n"
+
+
+def test_fit_tells_what_it_read_and_how_it_went(files: Path, tmp_path: Path) -> None:
+    result = done(
+        *("fit", files / "early.csv", "--model", tmp_path / "m", *FIT, "--threshold", "1"),
+        *("--items", files / "items.csv", "--text-column", "title", "--text-column", "plot"),
+        *("--encoder", "hashing", "--half-life-days", "90"),
+    )
+    assert "rows read" in result.stderr
+    assert "family bernoulli: as configured" in result.stderr
+    assert "fitted for 1 epochs" in result.stderr
+    assert result.stdout == ""
+    config = InterestModel.load(tmp_path / "m").posterior.config
+    assert (config.state_dim, config.positive_threshold, config.half_life_days) == (3, 1.0, 90.0)
+
+
+def test_fit_counts_dropped_rows_and_maps_columns(files: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(files / "early.csv")
+    days = pd.to_datetime(frame["timestamp"]).astype("int64") / 86_400e9
+    broken = frame.assign(day=days).drop(columns="timestamp").rename(columns={"user_id": "member"})
+    broken.loc[3, "member"] = None
+    broken.to_parquet(tmp_path / "log.parquet")
+    columns = ("--column", "user_id=member", "--column", "timestamp=day", "--time-unit", "D")
+    vectors = ("--vectors", files / "vectors.parquet")
+    result = done(
+        "fit", tmp_path / "log.parquet", "--model", tmp_path / "m", *FIT, *vectors, *columns
+    )
+    assert "1 dropped" in result.stderr
+    assert "dropped 1: missing user_id" in result.stderr
+
+
+def test_interest_equals_the_api(files: Path) -> None:
+    words = ("--user", "u00001", "--user", "u00002", "--item", "i00003", "--prob", "0.8")
+    found = table(done("interest", "--model", files / "model", *words))
+    model = InterestModel.load(files / "model")
+    wanted = model.interest(["u00001", "u00002"], ["i00003"], prob=0.8)
+    assert found.columns.tolist() == wanted.columns.tolist()
+    np.testing.assert_allclose(found["upper"], wanted["upper"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["slates.csv", "deep/slates.parquet", "slates.jsonl"])
+def test_rank_writes_every_format(files: Path, tmp_path: Path, name: str) -> None:
+    words = ("--user", "u00001", "-k", "3", "--by", "p_top_k", "--repeats")
+    result = done("rank", "--model", files / "model", *words, "--out", tmp_path / name)
+    assert result.stdout == ""
+    read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "jsonl": _read_lines}
+    found = read[name.rpartition(".")[2]](tmp_path / name)
+    wanted = InterestModel.load(files / "model").rank(
+        ["u00001"], k=3, by="p_top_k", exclude_seen=False
+    )
+    assert found["item_id"].tolist() == wanted["item_id"].tolist()
+    np.testing.assert_allclose(found["p_top_k"], wanted["p_top_k"])
+
+
+def _read_lines(path: Path) -> pd.DataFrame:
+    return pd.read_json(path, lines=True)
+
+
+def test_rank_leaves_out_what_was_seen_unless_repeats(files: Path) -> None:
+    seen = pd.read_csv(files / "early.csv").query("user_id == 'u00001'")["item_id"]
+    words = ("rank", "--model", files / "model", "--user", "u00001", "-k", "100")
+    assert not set(table(done(*words))["item_id"]) & set(seen)
+    assert set(table(done(*words, "--repeats"))["item_id"]) >= set(seen)
+
+
+def test_rank_among_candidates_at_a_moment(files: Path) -> None:
+    words = ("--candidate", "i00004", "--candidate", "i00007", "--repeats", "--at", "2026-01-01")
+    found = table(done("rank", "--model", files / "model", "--user", "u00001", *words))
+    assert set(found["item_id"]) == {"i00004", "i00007"}
+
+
+def test_integer_ids_are_found(files: Path) -> None:
+    words = ("--model", files / "whole", "--user", "7", "--item", "3")
+    found = table(done("interest", *words))
+    assert found[["user_id", "item_id"]].to_numpy().tolist() == [[7, 3]]
+    known = InterestModel.load(files / "whole").interest([7], [3])
+    np.testing.assert_allclose(found["mean"], known["mean"], rtol=1e-5)
+    assert len(table(done("trajectory", *words))) > 1
+
+
+@pytest.mark.parametrize("text", ["u7", "007", "7.0", "٧"])
+def test_other_ids_are_refused_where_ids_are_whole_numbers(files: Path, text: str) -> None:
+    result = run("rank", "--model", files / "whole", "--user", text)
+    assert result.exit_code == 2
+    assert f"error: user '{text}': the user ids of this model are whole numbers" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_negative_and_mixed_ids() -> None:
+    assert typed_ids(["-3"], IdMap.from_ids([1, -3]), "user") == [-3]
+    assert typed_ids(["7"], IdMap.from_ids(["a", "7"]), "user") == ["7"]
+
+
+def test_trajectory_on_a_grid(files: Path) -> None:
+    words = ("--user", "u00001", "--item", "i00003", "--every-days", "11")
+    found = table(done("trajectory", "--model", files / "model", *words))
+    gaps = pd.to_datetime(found["timestamp"], format="ISO8601").diff().dt.total_seconds()
+    np.testing.assert_allclose(gaps[1:-1], 11 * 86_400, atol=1e-3)
+
+
+def test_trajectory_needs_a_user_and_an_item(files: Path) -> None:
+    result = run("trajectory", "--model", files / "model", "--user", "u00001")
+    assert result.exit_code == 2
+    assert "at least one --user and one --item" in result.stderr
+
+
+def test_update_saves_back_or_elsewhere(files: Path, tmp_path: Path) -> None:
+    before = InterestModel.load(files / "model")
+    copy = tmp_path / "copy"
+    done("update", files / "late.csv", "--model", files / "model", "--save-to", copy)
+    n_early = len(before.posterior.history)
+    assert len(InterestModel.load(files / "model").posterior.history) == n_early
+    wanted = before.update(files / "late.csv").interest(["u00001"])
+    pd.testing.assert_frame_equal(InterestModel.load(copy).interest(["u00001"]), wanted)
+    again = run("update", files / "early.csv", "--model", copy)
+    assert again.exit_code == 2
+    assert again.stderr.splitlines()[-1].startswith("error: ")
+    late = pd.read_csv(files / "late.csv").tail(1).assign(timestamp="2026-01-01")
+    late.to_csv(tmp_path / "one.csv", index=False)
+    done("update", tmp_path / "one.csv", "--model", copy)
+    assert len(InterestModel.load(copy).posterior.history) == n_early + 1 + len(
+        pd.read_csv(files / "late.csv")
+    )
+
+
+def test_score_keeps_the_model_and_the_order(files: Path, tmp_path: Path) -> None:
+    size = {path: path.stat().st_mtime_ns for path in (files / "model").rglob("*")}
+    words = ("--model", files / "model", "--out", tmp_path / "s.csv")
+    done("score", files / "late.csv", *words)
+    found, late = pd.read_csv(tmp_path / "s.csv"), pd.read_csv(files / "late.csv")
+    assert found["item_id"].tolist() == late["item_id"].tolist()
+    assert found["log_prob"].le(0).all()
+    assert size == {path: path.stat().st_mtime_ns for path in (files / "model").rglob("*")}
+
+
+def test_evaluate_compares_with_rivals(files: Path, tmp_path: Path) -> None:
+    words = ("--fraction", "0.3", "-k", "5", "--out", tmp_path / "e.csv")
+    vectors = ("--vectors", files / "vectors.parquet")
+    done("evaluate", files / "all.csv", *FIT, *vectors, *words)
+    found = pd.read_csv(tmp_path / "e.csv")
+    assert found.columns.tolist() == ["model", "metric", "k", "value", "n"]
+    assert found["model"].nunique() == 4
+    assert "bayes_interest" in set(found["model"])
+
+
+def test_simulate_writes_a_log_that_fit_reads(tmp_path: Path) -> None:
+    words = ("--users", "13", "--items", "7", "--events-per-user", "5", "--drift-scale", "0.1")
+    done("simulate", "--out", tmp_path / "sim", *words)
+    names = {path.name for path in (tmp_path / "sim").iterdir()}
+    assert names == {"events.csv", "vectors.parquet", "event_truth.csv", "final_truth.csv"}
+    vectors = ("--vectors", tmp_path / "sim" / "vectors.parquet")
+    log = tmp_path / "sim" / "events.csv"
+    done("fit", log, "--model", tmp_path / "m", *FIT, *vectors)
+    again = ("simulate", "--out", tmp_path / "again", *words)
+    done(*again)
+    assert (tmp_path / "again" / "events.csv").read_bytes() == log.read_bytes()
+
+
+def test_what_cannot_be_is_one_line_and_exit_code_2(files: Path, tmp_path: Path) -> None:
+    here = ("--model", files / "model")
+    for words, message in {
+        ("fit", tmp_path / "no.csv", "--model", tmp_path / "m"): "no such file",
+        ("fit", files / "early.csv", "--model", "m", "--emission", "gamma"): "emission='gamma'",
+        ("fit", files / "early.csv", "--model", "m", "--column", "kind"): "expected OURS=YOURS",
+        ("fit", files / "early.csv", "--model", "m", "--text-column", "t"): "need --items",
+        ("fit", files / "early.csv", "--model", "m", "--device", "tpu7"): 'device="tpu7"',
+        ("interest", "--model", tmp_path / "none"): str(tmp_path / "none"),
+        ("interest", *here, "--item", "i9999"): "item 'i9999' is unknown",
+        ("interest", *here, "--at", "1999-01-01"): "before the last absorbed event",
+        ("interest", *here, "--prob", "90"): "90",
+        ("rank", *here, "--by", "luck"): "luck",
+        ("simulate", "--out", tmp_path / "s", "--items", "1"): "n_items >= 2",
+    }.items():
+        result = run(*words)
+        assert result.exit_code == 2, words
+        assert result.stderr.splitlines()[-1].startswith("error: "), words
+        assert message in result.stderr, words
+        assert isinstance(result.exception, SystemExit), words
+
+
+def test_vectors_and_encoder_exclude_each_other(files: Path) -> None:
+    words = ("--vectors", files / "vectors.parquet", "--encoder", "hashing")
+    result = run("fit", files / "early.csv", "--model", "m", *words)
+    assert result.exit_code == 2
+    assert "not both" in result.stderr
+
+
+def test_an_unknown_table_format_is_refused_before_any_work(files: Path) -> None:
+    result = run("rank", "--model", files / "model", "--out", "slates.xlsx")
+    assert result.exit_code == 2
+    assert "unknown extension" in result.stderr
+
+
+def test_a_place_that_cannot_be_written_is_an_error(files: Path) -> None:
+    out = files / "early.csv" / "slates.csv"
+    result = run("rank", "--model", files / "model", "--user", "u00001", "--out", out)
+    assert result.exit_code == 2
+    assert "cannot be written" in result.stderr
+
+
+def test_data_warnings_are_notes(files: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(files / "late.csv")
+    times = pd.to_datetime(frame["timestamp"]).astype("datetime64[ms, UTC]")
+    frame.assign(timestamp=times.astype("int64")).to_csv(tmp_path / "ms.csv", index=False)
+    result = done("score", tmp_path / "ms.csv", "--model", files / "model")
+    assert "note: " in result.stderr
+    assert "Warning" not in result.stderr
+
+
+def test_mapping() -> None:
+    assert mapping(None) is None
+    assert mapping(["kind=event", "value=a=b"]) == {"kind": "event", "value": "a=b"}
+    with pytest.raises(InputError, match="--column =x: expected OURS=YOURS"):
+        mapping(["=x"])
