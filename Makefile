@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 WORKERS ?= 2
+DATA ?= ../shared/data
 
 BIN := .venv/bin
 READY := .venv/.installed
@@ -44,7 +45,7 @@ slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
 bench: $(READY)  ## compare with others (see benchmarks/)
-	$(BIN)/python -m benchmarks --out out/bench
+	$(BIN)/python -m benchmarks.real_logs --data $(DATA)
 
 clean:  ## remove outputs and caches; .venv stays
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -402,7 +402,6 @@ def fit_model(
     model = InterestModel(config, encoder).fit(log, table, run)
     history = model.fit_report()
     about = history.attrs
-    say(f"family {about['emission']}: {about['reason']}")
     loss = f", loss {history['loss'].iloc[-1]:.4f}" if len(history) else ""
     say(f"fitted for {about['best_epoch']} epochs{loss}, {about['seconds']:.1f} s")
     for note in about["notes"]:

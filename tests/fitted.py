@@ -50,7 +50,7 @@ def encoder(emission: EmissionName) -> PrecomputedVectors:
 def fit(
     events: object, emission: EmissionName, fit_config: FitConfig = QUICK, **config: Any
 ) -> InterestModel:
-    """A model of some events with the simulation's item vectors, fitted now."""
+    """A model of some events with the item vectors of a simulation, fitted now."""
     chosen = ModelConfig(**{"emission": emission, "state_dim": STATE_DIM} | config)
     return InterestModel(chosen, encoder(emission)).fit(events, config=fit_config)
 

@@ -109,7 +109,7 @@ def test_fit_tells_what_it_read_and_how_it_went(files: Path, tmp_path: Path) -> 
         *("--encoder", "hashing", "--half-life-days", "90"),
     )
     assert "rows read" in result.stderr
-    assert "family bernoulli: as configured" in result.stderr
+    assert "emission: bernoulli (as configured)" in result.stderr
     assert "fitted for 1 epochs" in result.stderr
     assert result.stdout == ""
     config = InterestModel.load(tmp_path / "m").posterior.config

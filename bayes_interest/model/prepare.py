@@ -41,6 +41,8 @@ class FamilyChoice:
 
 def choose_family(log: EventLog, config: ModelConfig) -> FamilyChoice:
     """The configured family, or the one that the values call for."""
+    if config.emission in ("bernoulli", "rating") and VALUE not in log.frame:
+        raise EventError(_no_value(log, config.emission))
     if config.emission != "auto":
         return FamilyChoice(config.emission, "as configured")
     if VALUE not in log.frame:
@@ -73,9 +75,7 @@ def code_outcomes(
     threshold = config.positive_threshold
     if VALUE not in log.frame:
         if family != "choice":
-            raise EventError(
-                f'emission="{family}" needs a value column; the log has {list(log.frame.columns)}'
-            )
+            raise EventError(_no_value(log, family))
         return np.ones(n_events), np.ones(n_events, dtype=bool)
     value = log.frame[VALUE].to_numpy(dtype=float)
     if family == "choice":
@@ -90,6 +90,10 @@ def code_outcomes(
     wanted = f"one of the levels {', '.join(f'{level:g}' for level in levels)}"
     _refuse(log, np.asarray(levels)[index] != value, wanted, family)
     return index.astype(float), np.ones(n_events, dtype=bool)
+
+
+def _no_value(log: EventLog, family: str) -> str:
+    return f'emission="{family}" needs a value column; the log has {list(log.frame.columns)}'
 
 
 def _refuse(log: EventLog, wrong: np.ndarray, wanted: str, family: str) -> None:

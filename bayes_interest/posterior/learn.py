@@ -158,7 +158,7 @@ def learn(
             )
     summary = FitSummary(
         ready.family.reason,
-        tuple(vars(record) for record in chosen.epochs),
+        tuple(vars(record) for record in chosen.epochs or result.epochs),
         chosen.best_epoch,
         chosen.stopped_early,
         time.perf_counter() - began,

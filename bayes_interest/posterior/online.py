@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bayes_interest.errors import TimeOrderError
@@ -17,6 +18,7 @@ from bayes_interest.model.problem import event_positions
 from bayes_interest.posterior.posterior import Posterior
 
 FILTER_EVENTS = 16_384
+ROUND_NUMBER = 64
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,28 @@ def filter_history(
     after = Belief(posterior.belief.mean.clone(), posterior.belief.cov.clone())
     events = EventTensors.of(history, out.mean.dtype, out.mean.device, posterior.last_seconds)
     for block in padded_batches(history, FILTER_EVENTS, out.mean.device):
+        users, block = block.users, filled(block)
         start = Belief(after.mean[block.users], after.cov[block.users])
         end = out.run(Batch.of(events, block), block, start)
-        after.mean[block.users], after.cov[block.users] = end.mean, end.cov
+        after.mean[users], after.cov[users] = end.mean[: len(users)], end.cov[: len(users)]
     latest = np.full(len(posterior.last_seconds), -np.inf)
     np.maximum.at(latest, history.user_index, history.seconds)
     last = np.where(np.isfinite(latest), latest, posterior.last_seconds)
     return out.forecasts(), after, last
+
+
+def filled(block: Padded) -> Padded:
+    """The block with users without events added, up to a multiple of `ROUND_NUMBER`.
+
+    Vector units treat the last few numbers of an array apart and may round them differently: so
+    a user's bits do not depend on how many others there are.
+    """
+    extra = -len(block.users) % ROUND_NUMBER
+    return Padded(
+        torch.cat((block.users, block.users[:1].expand(extra))),
+        torch.nn.functional.pad(block.event, (0, 0, 0, extra)),
+        torch.nn.functional.pad(block.mask, (0, 0, 0, extra)),
+    )
 
 
 class _Collector:

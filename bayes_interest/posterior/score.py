@@ -12,7 +12,7 @@ from bayes_interest.emissions.quadrature import nodes_and_weights
 from bayes_interest.events.history import History
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import emission_of, reliability
-from bayes_interest.posterior.online import Forecasts, filter_history
+from bayes_interest.posterior.online import ROUND_NUMBER, Forecasts, filter_history
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     RANK_NODES,
@@ -50,12 +50,14 @@ def score_history(
     if posterior.belief.diagonal:
         size = max(1, size // n_draws)
     for at in range(0, n_events, size):
-        part = np.arange(at, min(at + size, n_events))
+        count = min(size, n_events - at)
+        # A round number of rows, for the reason that `filled` gives.
+        part = np.minimum(np.arange(at, at + count + -count % ROUND_NUMBER), n_events - 1)
         if posterior.belief.diagonal:
             rows = _choice_rows(posterior, found, part, prob, n_draws, ranker)
         else:
             rows = _scalar_rows(posterior, found, part, prob, ranker)
-        table[:, part] = rows
+        table[:, at : at + count] = rows[:, :count]
     parts = [torch.as_tensor(row) for row in table[:4]]
     return EventScores(Interval(*parts), table[4], table[5].astype(np.int64)), found.history
 

@@ -1,0 +1,168 @@
+"""How a fit runs: the effect of every option of FitConfig, and the choice of epochs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from bayes_interest.config import EmissionName, FitConfig
+from bayes_interest.errors import DeviceError
+from bayes_interest.events.history import make_history
+from bayes_interest.interest_model import InterestModel
+from bayes_interest.posterior.learn import drift_centres, resolve_device
+from bayes_interest.schema import SECONDS_PER_DAY
+from tests.fitted import FAMILIES, fit, model, numbers, parts, simulation
+
+
+def run(emission: EmissionName = "bernoulli", **options: object) -> InterestModel:
+    config = FitConfig(**{"max_epochs": 3, "progress": False} | options)  # type: ignore[arg-type]
+    return fit(simulation(emission).events, emission, config)
+
+
+def drift(door: InterestModel) -> torch.Tensor:
+    return door.posterior.values["log_drift"]
+
+
+def distance(door: InterestModel) -> float:
+    """How far the drift scales went from where they started."""
+    centre = torch.tensor(door.posterior.layout.log_drift_centre)
+    return float((drift(door) - centre).abs().max())
+
+
+def test_seed() -> None:
+    assert torch.equal(drift(run(seed=3)), drift(run(seed=3)))
+    assert not torch.equal(drift(run(seed=3)), drift(run(seed=4)))
+
+
+def test_max_epochs() -> None:
+    for epochs in (1, 4):
+        door = run(max_epochs=epochs, patience=100)
+        assert len(door.fit_report()) == epochs
+    assert distance(run(max_epochs=1, holdout=0.0)) < distance(run(max_epochs=6, holdout=0.0))
+
+
+def test_learning_rate() -> None:
+    slow, fast = (run(learning_rate=rate, holdout=0.0) for rate in (1e-3, 3e-2))
+    assert distance(slow) < distance(fast)
+
+
+def test_batch_events() -> None:
+    # Smaller batches are more steps. (Small logs get small batches anyway, so this one is large.)
+    events = pd.concat(
+        simulation("bernoulli").events.frame.assign(user_id=lambda t, n=n: t["user_id"] + str(n))
+        for n in range(20)
+    )
+    few, many = (
+        fit(
+            events, "bernoulli",
+            FitConfig(max_epochs=1, batch_events=size, holdout=0.0, progress=False),
+        )
+        for size in (4096, 1)
+    )  # fmt: skip
+    assert distance(many) != distance(few)
+
+
+def test_site_steps() -> None:
+    one, many = (run(site_steps=steps, max_epochs=1, holdout=0.0) for steps in (1, 8))
+    assert not torch.equal(drift(one), drift(many))
+
+
+def test_holdout_chooses_the_epochs_and_zero_does_not() -> None:
+    watched, blind = run(), run(holdout=0.0)
+    assert watched.fit_report()["held_back_loss"].notna().all()
+    assert "events held back" in watched.fit_report().attrs["notes"][0]
+    assert len(blind.fit_report()) == 0
+    assert blind.fit_report().attrs["notes"] == ["no held-back slice: holdout=0"]
+    larger = run(holdout=0.4).fit_report().attrs["notes"][0]
+    assert larger != watched.fit_report().attrs["notes"][0]
+
+
+def test_patience_stops_early() -> None:
+    # A step this large overshoots, so the held-back loss soon rises.
+    options = {"max_epochs": 25, "learning_rate": 0.5}
+    short, long = (run(patience=patience, **options).fit_report() for patience in (1, 25))
+    assert len(short) < len(long) == 25
+    assert short.attrs["stopped_early"]
+    assert not long.attrs["stopped_early"]
+    losses = short["held_back_loss"].to_numpy()
+    assert short.attrs["best_epoch"] == 1 + int(np.argmin(losses))
+    assert len(short) == short.attrs["best_epoch"] + 1
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_refit_learns_from_the_held_back_slice_too(emission: EmissionName) -> None:
+    whole, part = run(emission, refit=True), run(emission, refit=False)
+    assert not torch.equal(drift(whole), drift(part))
+    # Either way every event is absorbed and every user and item is known.
+    for door in (whole, part):
+        posterior = door.posterior
+        assert len(posterior.history) == len(simulation(emission).events)
+        assert posterior.layout.n_items == len(posterior.vocabulary.items)
+        assert np.isfinite(numbers(door.interest())).all()
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_items_that_come_after_the_cut_are_known_without_a_refit(emission: EmissionName) -> None:
+    events = simulation(emission).events.frame.copy()
+    late = events["item_id"].iloc[-1]
+    events = events[(events["item_id"] != late) | (np.arange(len(events)) > 0.95 * len(events))]
+    door = fit(events, emission, FitConfig(max_epochs=2, refit=False, progress=False))
+    table = door.interest(items=[late])
+    assert np.isfinite(numbers(table)).all()
+    assert late in set(door.rank(["nobody"], k=99)["item_id"])
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_the_best_epoch_is_the_one_kept(emission: EmissionName) -> None:
+    options = {"learning_rate": 0.5, "patience": 25, "refit": False}
+    long = run(emission, max_epochs=12, **options)
+    report = long.fit_report()
+    assert report.attrs["best_epoch"] == 1 + int(report["held_back_loss"].argmin())
+    assert report["epoch"].tolist() == list(range(1, 13))
+    assert (report["seconds"] > 0).all()
+
+
+def test_a_log_too_small_to_hold_back_is_fitted_whole() -> None:
+    door = fit(parts("bernoulli")[0][:60], "bernoulli")
+    assert door.fit_report().attrs["notes"] == ["the log is too small to hold back a slice of time"]
+
+
+def test_device() -> None:
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert run(device="cpu").posterior.features.device == torch.device("cpu")
+    with pytest.raises(DeviceError, match='device="cuda:99" cannot be used on this machine'):
+        resolve_device("cuda:99")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_cuda_answers_as_the_cpu_does(emission: EmissionName) -> None:
+    first, second = (run(emission, device=device) for device in ("cpu", "cuda"))
+    assert second.posterior.features.device.type == "cuda"
+    np.testing.assert_allclose(numbers(first.interest()), numbers(second.interest()), atol=0.02)
+
+
+def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    run(max_epochs=1, progress=False)
+    assert capsys.readouterr().err == ""
+    run(max_epochs=1, progress=True)
+    assert "epoch" in capsys.readouterr().err
+
+
+def test_drift_scales_start_around_one_unit_of_variance_per_history() -> None:
+    days = np.array([0.0, 10.0, 40.0, 0.0, 90.0, 5.0])
+    zeros = np.zeros(6, dtype=np.int64)
+    history = make_history(
+        np.array([0, 0, 0, 1, 1, 2]), zeros, days * SECONDS_PER_DAY, zeros, zeros, 3
+    )
+    span = (3 * 40.0 + 2 * 90.0) / 5  # weighted by events; one event spans nothing
+    centres = np.array(drift_centres(history, 3))
+    np.testing.assert_allclose(np.exp(2 * centres) * span, [0.03, 0.3, 3.0])
+    assert np.exp(2 * drift_centres(history, 1)[0]) * span == pytest.approx(0.3)
+
+
+def test_the_encoder_is_described_in_the_posterior() -> None:
+    assert model("choice").posterior.encoder_spec == {"kind": "precomputed", "embed_dim": 7}

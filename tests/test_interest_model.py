@@ -1,0 +1,312 @@
+"""The door: thin over the functions, and every option of ModelConfig has its effect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from bayes_interest.config import EmissionName, ModelConfig
+from bayes_interest.errors import ConfigError, DataWarning
+from bayes_interest.interest_model import InterestModel
+from bayes_interest.posterior import answers
+from bayes_interest.posterior.learn import learn
+from bayes_interest.posterior.predict import clock
+from bayes_interest.ranking.recommend import recommend
+from bayes_interest.text.hashing import HashingEncoder
+from tests.fitted import (
+    FAMILIES,
+    LEVELS,
+    N_ITEMS,
+    QUICK,
+    encoder,
+    fit,
+    model,
+    numbers,
+    parts,
+    same,
+    simulation,
+)
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_the_door_says_what_the_functions_say(emission: EmissionName) -> None:
+    train, test = parts(emission)
+    door = fit(train, emission)
+    log = simulation(emission).events
+    early = type(log)(log.frame[: len(train)], log.row[: len(train)], log.report)
+    posterior = learn(early, None, encoder(emission), door.config, QUICK)
+    same(door.interest(n_draws=50), answers.interest(posterior, None, None, None, 0.9, 50))
+    same(
+        door.rank(k=3, by="upper"),
+        recommend(posterior, None, 3, "upper", None, None, True, 0.9, 200, 0),
+    )
+    user = [train["user_id"].iloc[0]]
+    same(door.trajectory(user, None), answers.trajectory(posterior, user, None, None, 0.9))
+    assert door.fit(train, config=QUICK) is door
+    assert door.update(test) is door
+    assert f"{len(train) + len(test):,} events" in repr(door)
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_save_and_load_change_nothing(emission: EmissionName, tmp_path: Path) -> None:
+    _, test = parts(emission)
+    door = model(emission)
+    door.save(tmp_path / "model")
+    loaded = InterestModel.load(tmp_path / "model")
+    same(door.interest(), loaded.interest())
+    same(door.score_events(test), loaded.score_events(test))
+    same(door.update(test).rank(k=3), loaded.update(test).rank(k=3))
+    assert loaded.config == door.posterior.config
+
+
+def test_texts_reach_the_model_and_new_items_are_understood_by_their_text() -> None:
+    words = ["red hat", "red scarf", "blue boat", "blue ship"]
+    rng = np.random.default_rng(0)
+    item = rng.integers(0, 4, 900)
+    likes_red = rng.integers(0, 2, 30)
+    user = rng.integers(0, 30, 900)
+    value = (likes_red[user] == (item < 2)) ^ (rng.random(900) < 0.1)
+    events = pd.DataFrame(
+        {
+            "user_id": user,
+            "item_id": item,
+            "timestamp": 1.6e9 + np.arange(900) * 3600.0,
+            "value": value.astype(float),
+        }
+    )
+    items = pd.DataFrame({"item_id": range(5), "text": [*words, "red coat"]})
+    door = InterestModel(ModelConfig(state_dim=2), HashingEncoder(64))
+    door.fit(events, items, type(QUICK)(max_epochs=15, learning_rate=0.03, progress=False))
+    table = door.interest(items=[4]).set_index("user_id")["mean"]
+    red, blue = (table[[u for u in range(30) if likes_red[u] == flag]].mean() for flag in (1, 0))
+    assert red > blue + 0.1
+    late = door.update(
+        pd.DataFrame({"user_id": [3], "item_id": [9], "timestamp": [1.7e9], "value": [1.0]}),
+        pd.DataFrame({"item_id": [9], "text": ["red shoe"]}),
+    )
+    assert 9 in set(late.interest([3])["item_id"])
+    # What is known by its text alone is less certain than what was seen often.
+    sd = door.interest(["nobody"]).set_index("item_id")["sd"]
+    assert sd[4] > sd[[0, 1, 2, 3]].mean()
+
+
+def test_the_events_own_text_is_used() -> None:
+    train, _ = parts("bernoulli")
+    told = train.assign(text="about " + train["item_id"])
+    door = InterestModel(ModelConfig(state_dim=2), HashingEncoder(16)).fit(told, config=QUICK)
+    assert door.posterior.has_text.all()
+    late = told[-1:].assign(item_id="new", text="about something")
+    assert "new" in set(door.update(late).interest()["item_id"])
+
+
+# ------------------------------------------------------------------ options of ModelConfig
+
+
+@pytest.mark.parametrize(
+    ("change", "family", "reason"),
+    [
+        (lambda log: log.drop(columns="value"), "choice", "no value column"),
+        (lambda log: log.assign(value=1.0), "choice", "all values are 1"),
+        (lambda log: log, "bernoulli", "values are 0 and 1"),
+        (lambda log: log.assign(value=log["value"] + 1), "rating", "2 ordered levels"),
+    ],
+)
+def test_emission_auto_says_what_and_why(change: object, family: str, reason: str) -> None:
+    door = fit(change(parts("bernoulli")[0]), "bernoulli", emission="auto")  # type: ignore[operator]
+    assert door.posterior.config.emission == family
+    assert door.fit_report().attrs["emission"] == family
+    assert reason in door.fit_report().attrs["reason"]
+    assert door.config.emission == "auto"  # what was asked for is kept
+
+
+def test_positive_threshold_of_bernoulli_cuts_the_values() -> None:
+    train, _ = parts("rating")
+    low, high = (fit(train, "bernoulli", positive_threshold=cut) for cut in (1.0, 4.0))
+    assert low.interest()["mean"].mean() > high.interest()["mean"].mean() + 0.2
+    by_hand = fit(train.assign(value=(train["value"] >= 4.0).astype(float)), "bernoulli")
+    same(high.interest(), by_hand.interest())
+    assert (
+        fit(train, "rating", emission="auto", positive_threshold=4.0).posterior.layout.emission
+        == "bernoulli"
+    )
+
+
+def test_positive_threshold_of_rating_sets_the_level() -> None:
+    means = [
+        model("rating", positive_threshold=float(level)).interest()["mean"].mean()
+        for level in range(1, LEVELS)
+    ]
+    assert means == sorted(means, reverse=True)
+    assert means[0] - means[-1] > 0.2
+    same(model("rating").interest(), model("rating", positive_threshold=3.0).interest())
+
+
+def test_positive_threshold_of_choice_leaves_events_out() -> None:
+    train, _ = parts("choice")
+    rated = train.assign(value=np.where(train["item_id"] == "i00002", 1.0, 5.0))
+    door = fit(rated, "choice", positive_threshold=3.0)
+    ignored = door.interest(["nobody"]).set_index("item_id")["mean"]
+    taken = model("choice").interest(["nobody"]).set_index("item_id")["mean"]
+    assert ignored["i00002"] < taken["i00002"]
+    assert not door.posterior.history.absorb.all()
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_half_life_pulls_the_state_home(emission: EmissionName) -> None:
+    door = model(emission, half_life_days=5.0)
+    far = "2030-01-01"
+    user = parts(emission)[0]["user_id"].iloc[-1]
+    posterior = door.posterior
+    # After many half-lives nothing is left of the user: all are alike, without NaN.
+    table = door.interest([user, parts(emission)[0]["user_id"].iloc[0]], at=far, n_draws=50)
+    first, second = (part["mean"].to_numpy() for _, part in table.groupby("user_id", sort=False))
+    np.testing.assert_allclose(first, second, atol=1e-5) if emission != "choice" else None
+    # The variance settles at drift^2 / (2 kappa) instead of growing without end.
+    walk = model(emission).interest([user], at=far)["sd"].mean()
+    assert door.interest([user], at=far)["sd"].mean() < walk
+    assert posterior.config.half_life_days == 5.0
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_item_residuals(emission: EmissionName) -> None:
+    with_, without = model(emission).posterior, model(emission, item_residuals=False).posterior
+    assert "residual" in with_.values
+    assert "residual" not in without.values
+    # Vectors are then a linear function of the text alone.
+    features = np.c_[without.features.double().numpy(), np.ones(N_ITEMS)]
+    for posterior, exact in ((without, True), (with_, False)):
+        vectors = posterior.items.vectors.double().numpy()
+        left = vectors - features @ np.linalg.lstsq(features, vectors, rcond=None)[0]
+        assert (np.abs(left).max() < 1e-5) == exact
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_popularity_days(emission: EmissionName) -> None:
+    plain, popular = (model(emission, popularity_days=days) for days in (None, 20.0))
+    assert plain.posterior.recent is None
+    assert popular.posterior.recent is not None
+    assert popular.posterior.recent.window_days == 20.0
+    weight = float(popular.posterior.values["popularity_weight"])
+    assert weight != 0.0
+    # An item that everybody meets now gains where the weight is positive, and the reverse.
+    now = clock(popular.posterior)
+    crowd = pd.DataFrame(
+        {
+            "user_id": [f"crowd{n}" for n in range(40)],
+            "item_id": "i00004",
+            "timestamp": now + 86_400.0,
+            "value": 0.0 if emission == "rating" else 1.0,
+        }
+    )
+    if emission == "choice":
+        crowd = crowd.drop(columns="value")
+    for door in (plain, popular):
+        before = door.interest(["u00001"], at=now + 5 * 86_400.0, n_draws=2000)
+        door.update(crowd)
+        after = door.interest(["u00001"], at=now + 5 * 86_400.0, n_draws=2000)
+        moved = (after["mean"] - before["mean"])[before["item_id"] == "i00004"].iloc[0]
+        if door is plain:
+            assert moved == 0.0
+        else:
+            assert np.sign(moved) == np.sign(weight)
+
+
+def test_popularity_auto_is_seven_days_for_choice_and_none_otherwise() -> None:
+    days = [model(emission).posterior.config.popularity_days for emission in FAMILIES]
+    assert days == [None, None, 7.0]
+
+
+def test_repeats_let_a_users_own_choices_raise_an_item() -> None:
+    train, _ = parts("choice")
+    habit = train.assign(item_id=train.groupby("user_id")["item_id"].transform("first"))
+    habit.loc[habit.index[::4], "item_id"] = train.loc[habit.index[::4], "item_id"]
+    config = type(QUICK)(max_epochs=15, learning_rate=0.05, progress=False)
+    with_, without = (fit(habit, "choice", config, repeats=flag) for flag in (True, False))
+    assert float(with_.posterior.values["repeat_weight"]) > 0.1
+    assert "repeat_weight" not in without.posterior.values
+    favourite = habit.groupby("user_id")["item_id"].agg(lambda own: own.mode()[0])
+    gains = []
+    for door in (with_, without):
+        table = door.interest(favourite.index.tolist()).set_index(["user_id", "item_id"])["mean"]
+        gains.append(table.loc[list(favourite.items())].mean())
+    assert gains[0] > gains[1] + 0.05
+
+
+def test_repeats_auto_looks_at_the_log() -> None:
+    train, _ = parts("choice")
+    once = train.drop_duplicates(["user_id", "item_id"])
+    assert fit(once, "choice").posterior.config.repeats is False
+    assert model("choice").posterior.config.repeats is True
+    assert model("bernoulli").posterior.config.repeats is False
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_event_drift_moves_the_state_with_every_event(emission: EmissionName) -> None:
+    still, moving = (model(emission, event_drift=flag) for flag in (False, True))
+    assert "log_event_drift" not in still.posterior.values
+    assert "log_event_drift" in moving.posterior.values
+    assert model(emission).posterior.config.event_drift is (emission == "choice")
+    # With no time passing, only the event drift loosens the state of a known user.
+    user = parts(emission)[0]["user_id"].iloc[-1]
+    for door, loosens in ((still, False), (moving, True)):
+        posterior = door.posterior
+        row = posterior.vocabulary.users.index_of([user])
+        now = answers.advanced_belief(posterior, row, posterior.last_seconds[row])
+        assert torch.equal(now.cov[0], posterior.belief.cov[row[0]]) is not loosens
+
+
+def test_n_candidates_samples_the_softmax() -> None:
+    full, sampled, more = (model("choice", n_candidates=n) for n in (None, 4, N_ITEMS))
+    assert not np.array_equal(numbers(full.interest()), numbers(sampled.interest()))
+    same(full.interest(), more.interest())  # nothing to sample
+    np.testing.assert_allclose(full.interest()["mean"], sampled.interest()["mean"], atol=0.1)
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_dtype(emission: EmissionName) -> None:
+    single, double = (model(emission, dtype=dtype) for dtype in ("float32", "float64"))
+    assert single.posterior.features.dtype == torch.float32
+    for value in (double.posterior.features, double.posterior.belief.cov, double.posterior.item_cov,
+                  *double.posterior.values.values()):  # fmt: skip
+        assert value.dtype == torch.float64
+    tolerance = 0.05 if emission == "choice" else 1e-3  # its fit draws other noise
+    np.testing.assert_allclose(single.interest()["mean"], double.interest()["mean"], atol=tolerance)
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_state_dim(emission: EmissionName) -> None:
+    for dim in (1, 5):
+        posterior = model(emission, state_dim=dim).posterior
+        assert posterior.belief.mean.shape[1] == dim
+        assert posterior.items.vectors.shape == (N_ITEMS, dim)
+        assert posterior.values["log_drift"].shape == (dim,)
+
+
+def test_an_unknown_kind_counts_as_the_usual_one() -> None:
+    train, test = parts("bernoulli")
+    kind = np.where(np.arange(len(train)) % 3 == 1, "rare", "usual")
+    door = fit(train.assign(kind=kind), "bernoulli")
+    assert door.posterior.vocabulary.kinds == ("usual", "rare")
+    with pytest.warns(DataWarning, match=r"kind 'odd' was not in the training log: \d+ events"):
+        odd = door.score_events(test.assign(kind="odd"))
+    same(odd, door.score_events(test.assign(kind="usual")))
+    rare = door.score_events(test.assign(kind="rare"))
+    assert not np.allclose(odd["log_prob"], rare["log_prob"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("emission", "poisson"), ("state_dim", 0), ("state_dim", 2.0), ("half_life_days", -1.0),
+        ("positive_threshold", float("nan")), ("popularity_days", "week"), ("repeats", "often"),
+        ("event_drift", 3), ("n_candidates", 1), ("dtype", "float16"),
+    ],
+)  # fmt: skip
+def test_impossible_options_are_named(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"{field}=.*: expected"):
+        ModelConfig(**{field: value})  # type: ignore[arg-type]
