@@ -48,11 +48,11 @@ def encoder(emission: EmissionName) -> PrecomputedVectors:
 
 
 def fit(
-    events: object, emission: EmissionName, fit_config: FitConfig = QUICK, **config: Any
+    events: object, data: EmissionName, fit_config: FitConfig = QUICK, **config: Any
 ) -> InterestModel:
-    """A model of some events with the item vectors of a simulation, fitted now."""
-    chosen = ModelConfig(**{"emission": emission, "state_dim": STATE_DIM} | config)
-    return InterestModel(chosen, encoder(emission)).fit(events, config=fit_config)
+    """A model of some events with the item vectors of a family's simulation, fitted now."""
+    chosen = ModelConfig(**{"emission": data, "state_dim": STATE_DIM} | config)
+    return InterestModel(chosen, encoder(data)).fit(events, config=fit_config)
 
 
 @cache

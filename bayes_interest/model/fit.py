@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -25,6 +25,7 @@ from bayes_interest.model.parameters import (
     log_prior,
 )
 from bayes_interest.model.problem import Problem
+from bayes_interest.model.text_posterior import diagonal_of, text_posterior_cov
 
 BY_MOMENTS = ("log_residual_scale", "log_offset_scale")
 GRADIENT_NORM = 1.0
@@ -47,6 +48,7 @@ class GlobalFit:
 
     values: Globals
     item_cov: Tensor  # of (residual, offset): (item, D + 1, D + 1) or diagonal (item, D + 1)
+    text_cov: Tensor  # of the text weights, (2, embed_dim, embed_dim); empty for choice
     epochs: tuple[EpochRecord, ...]
     best_epoch: int
     stopped_early: bool
@@ -72,7 +74,7 @@ def fit_globals(
     """
     run = _Run(problem, config, n_candidates)
     records: list[EpochRecord] = []
-    best: tuple[float, int, Globals, Tensor, Belief] | None = None
+    best: tuple[float, GlobalFit] | None = None
     last = n_epochs or config.max_epochs
     bar = tqdm(total=last, desc=label, unit="epoch", disable=not config.progress, leave=True)
     with bar:
@@ -82,19 +84,13 @@ def fit_globals(
             bar.update()
             bar.set_postfix(loss=f"{record.loss:.4f}", held_back=f"{record.held_back_loss:.4f}")
             if validate is not None and (best is None or record.held_back_loss < best[0]):
-                best = (
-                    record.held_back_loss,
-                    epoch,
-                    run.snapshot(),
-                    run.item_cov.clone(),
-                    run.beliefs(),
-                )
-            if best is not None and epoch - best[1] >= config.patience:
+                best = (record.held_back_loss, replace(run.result(epoch), beliefs=run.beliefs()))
+            if best is not None and epoch - best[1].best_epoch >= config.patience:
                 break
     if best is None:
-        return GlobalFit(run.snapshot(), run.item_cov, tuple(records), len(records), False)
+        return replace(run.result(len(records)), epochs=tuple(records))
     early = len(records) < config.max_epochs
-    return GlobalFit(best[2], best[3], tuple(records), best[1], early, best[4])
+    return replace(best[1], epochs=tuple(records), stopped_early=early)
 
 
 class _Run:
@@ -124,7 +120,7 @@ class _Run:
             final_div_factor=20.0,
             cycle_momentum=False,
         )
-        self.item_cov = problem.features.new_zeros(0)
+        self.item_cov = self.text_cov = problem.features.new_zeros(0)
 
     def _family(self, config: FitConfig, n_candidates: int | None) -> Family:
         if self.problem.layout.emission == "choice":
@@ -179,6 +175,7 @@ class _Run:
         values, layout = self.snapshot(), self.problem.layout
         precision = self.family.item_precision()
         self.item_cov = item_posterior_cov(layout, values, precision)
+        self.text_cov = text_posterior_cov(layout, values, precision, self.problem.features)
         if number < 2:
             return  # sites are still settling
         variance = diagonal_of(self.item_cov)
@@ -190,6 +187,10 @@ class _Run:
                     self.values[scale].copy_(
                         evidence_scale(values[name], var, values[scale], scale)
                     )
+
+    def result(self, epoch: int) -> GlobalFit:
+        """The fit as it stands after `epoch`."""
+        return GlobalFit(self.snapshot(), self.item_cov, self.text_cov, (), epoch, False)
 
     def beliefs(self) -> Belief:
         """Every user's state after the last event at the globals of the moment."""
@@ -246,11 +247,6 @@ def item_posterior_cov(layout: Layout, values: Globals, precision: Tensor) -> Te
     inner = torch.eye(dim + 1, dtype=precision.dtype, device=precision.device)
     inner = inner + scale[:, None] * precision * scale
     return scale[:, None] * torch.linalg.inv(inner) * scale
-
-
-def diagonal_of(cov: Tensor) -> Tensor:
-    """Variances from covariances (item, D, D) or from variances (item, D)."""
-    return cov if cov.ndim == 2 else cov.diagonal(dim1=-2, dim2=-1)
 
 
 def evidence_scale(effects: Tensor, var: Tensor, log_scale: Tensor, name: str) -> Tensor:

@@ -35,6 +35,7 @@ from bayes_interest.model.prepare import (
     resolved,
 )
 from bayes_interest.model.problem import Problem, torch_dtype
+from bayes_interest.model.text_posterior import with_text_variance
 from bayes_interest.posterior.online import absorb, filter_history, restarted
 from bayes_interest.posterior.posterior import FitSummary, Posterior, cold_items
 from bayes_interest.posterior.predict import held_back_loss, tune_cold_shift
@@ -191,7 +192,8 @@ def _choose_epochs(
 
     Without a usable slice the fit is a placeholder of no epochs and the shift is None.
     """
-    none = GlobalFit({}, full.features.new_zeros(0), (), fit.max_epochs, False)
+    empty = full.features.new_zeros(0)
+    none = GlobalFit({}, empty, empty, (), fit.max_epochs, False)
     if fit.holdout == 0:
         return none, None, ["no held-back slice: holdout=0"]
     cut = np.quantile(full.history.seconds, 1.0 - fit.holdout, method="higher")
@@ -268,6 +270,7 @@ def _shell(ready: Prepared, full: Problem, **parts: Any) -> Posterior:
         standardizer=Standardizer.of(ready.embedded, ready.n_fit),
         features=full.features,
         has_text=ready.embedded.known[: ready.n_fit],
+        text_cov=parts.pop("text_cov", full.features.new_zeros(0)),
         cold_shift=parts.pop("cold_shift", 0.0),
         belief=Belief.prior(n_users, values, diagonal),
         last_seconds=np.full(n_users, np.nan),
@@ -297,9 +300,11 @@ def _posterior(
         ready,
         full,
         **parts,
+        text_cov=result.text_cov,
         cold_shift=shift,
         summary=summary,
         encoder_spec=None if encoder is None else encoder.spec(),
     )
     features = torch.as_tensor(shell.standardizer.apply(ready.embedded)).to(full.features)
-    return replace(shell, features=features, has_text=ready.embedded.known)
+    cov = with_text_variance(shell.layout, shell.values, shell.item_cov, features, result.text_cov)
+    return replace(shell, features=features, has_text=ready.embedded.known, item_cov=cov)

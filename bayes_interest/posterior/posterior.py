@@ -19,6 +19,7 @@ from bayes_interest.model.filtering import Belief
 from bayes_interest.model.fit import item_posterior_cov
 from bayes_interest.model.parameters import Globals, Items, Layout, item_terms
 from bayes_interest.model.prepare import Embedded, Standardizer, Vocabulary
+from bayes_interest.model.text_posterior import with_text_variance
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Posterior:
     has_text: np.ndarray  # (item,) bool
     values: Globals
     item_cov: Tensor  # of residual and offset, (item, D + 1, D + 1) or (item, D + 1)
+    text_cov: Tensor  # of the text weights, (2, embed_dim, embed_dim); empty for choice
     cold_shift: float  # choice: logit of items without an earlier event
     belief: Belief  # at each user's last absorbed event
     last_seconds: np.ndarray  # (user,), NaN for a user without events
@@ -113,9 +115,14 @@ class Posterior:
         if new != len(ids):
             raise ValueError("with_items takes distinct new items")
         features = torch.as_tensor(self.standardizer.apply(embedded)).to(self.features)
+        parts = cold_items(self.layout, self.values, self.item_cov, new)
+        fresh = with_text_variance(
+            self.layout, self.values, parts["item_cov"][-new:], features, self.text_cov
+        )
+        parts["item_cov"] = torch.cat((self.item_cov, fresh))
         return replace(
             self,
-            **cold_items(self.layout, self.values, self.item_cov, new),
+            **parts,
             vocabulary=replace(self.vocabulary, items=items),
             features=torch.cat((self.features, features)),
             has_text=np.concatenate((self.has_text, embedded.known)),

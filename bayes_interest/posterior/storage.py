@@ -125,6 +125,7 @@ def _tensors(posterior: Posterior) -> dict[str, Tensor]:
     values = {f"values.{name}": value for name, value in posterior.values.items()}
     return {
         "features": posterior.features, "item_cov": posterior.item_cov,
+        "text_cov": posterior.text_cov,
         "belief.mean": posterior.belief.mean, "belief.cov": posterior.belief.cov, **values,
     }  # fmt: skip
 
@@ -201,6 +202,7 @@ def _rebuild(parts: dict[str, bytes], device: torch.device) -> Posterior:
         has_text=arrays["has_text"],
         values={name: tensors[f"values.{name}"] for name in settings["values"]},
         item_cov=tensors["item_cov"],
+        text_cov=tensors["text_cov"],
         cold_shift=settings["cold_shift"],
         belief=Belief(tensors["belief.mean"], tensors["belief.cov"]),
         last_seconds=arrays["last_seconds"],

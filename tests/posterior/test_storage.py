@@ -251,7 +251,9 @@ def test_no_pickle_anywhere(new: Posterior, tmp_path: Path) -> None:
     assert starts[".parquet"].startswith(b"PAR1")
     assert starts[".safetensors"][8:] == b"{"
     for path in tmp_path.iterdir():
-        assert not path.read_bytes().startswith((b"\x80", b"PK")), path.name
+        # A safetensors file starts with the length of its JSON header: any byte may come first.
+        if path.suffix != ".safetensors":
+            assert not path.read_bytes().startswith((b"\x80", b"PK")), path.name
     tree = ast.parse(Path(storage.__file__).read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
                 for alias in node.names}  # fmt: skip
