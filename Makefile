@@ -23,6 +23,7 @@ $(READY): pyproject.toml constraints.txt
 		-c constraints.txt -e ".[dev,offline,report]"
 	@touch $@
 
+demo: export OMP_NUM_THREADS = 1
 demo: $(READY)  ## fit the bundled log and write interest tables, a ranking and a report
 	$(BIN)/bayes-interest demo --out out/demo
 
