@@ -1,8 +1,9 @@
-"""The two recursions of `kalman` as compiled CPU loops, one user per thread.
+"""The two recursions of `kalman` as compiled CPU loops.
 
 An event costs a few hundred arithmetic operations: in eager tensor code the overhead of each call
 is many times that. Same arithmetic, same results to rounding; `kalman` falls back to tensor code
-on other devices and where autograd is asked for.
+on other devices and where autograd is asked for. One thread: a pool's idle workers would spin beside
+the rest of the fit, and the loops are a small part of it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 Array = np.ndarray[Any, Any]
 _FAST = {"reassoc", "contract", "nsz"}
 
 
-@njit(parallel=True, cache=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, fastmath=_FAST)
 def filter_kernel(
     x: Array,
     linear: Array,
@@ -32,7 +33,7 @@ def filter_kernel(
 ) -> None:
     """Fill mean, cov, projected (user, step, ...) and predicted (2, user, step)."""
     n_users, n_steps, dim = x.shape
-    for u in prange(n_users):
+    for u in range(n_users):
         m = start_mean[u].copy()
         p = start_cov[u].copy()
         along = np.empty(dim, x.dtype)
@@ -66,7 +67,7 @@ def filter_kernel(
             predicted[1, u, t] = s
 
 
-@njit(parallel=True, cache=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, fastmath=_FAST)
 def smooth_kernel(
     x: Array,
     projected: Array,
@@ -81,7 +82,7 @@ def smooth_kernel(
     """Fill adjoints, curvature_x, score (user, step, dim); curvatures too unless it is empty."""
     n_users, n_steps, dim = x.shape
     keep = curvatures.shape[0] > 0
-    for u in prange(n_users):
+    for u in range(n_users):
         adjoint = np.zeros(dim, x.dtype)
         curve = np.zeros((dim, dim), x.dtype)
         half = np.empty(dim, x.dtype)
