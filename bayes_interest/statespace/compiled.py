@@ -2,8 +2,8 @@
 
 An event costs a few hundred arithmetic operations: in eager tensor code the overhead of each call
 is many times that. Same arithmetic, same results to rounding; `kalman` falls back to tensor code
-on other devices and where autograd is asked for. One thread: a pool's idle workers would spin beside
-the rest of the fit, and the loops are a small part of it.
+on other devices and where autograd is asked for. One thread: a pool's idle workers would spin
+beside the rest of the fit, and the loops are a small part of it.
 """
 
 from __future__ import annotations
