@@ -115,8 +115,9 @@ class FitConfig:
     """Peak of the one-cycle schedule of Adam."""
     batch_events: int = 4096
     """Events of a mini-batch of whole user histories, padding included."""
-    site_steps: int = 1
-    """Natural-gradient steps on the sites per visit of a batch."""
+    site_steps: int = 4
+    """Natural-gradient steps on the sites per visit of a batch (bernoulli, rating). With one or two
+    the sites lag behind the globals, and drift scales can run away."""
     holdout: float = 0.1
     """Last share of time held back to stop early; 0 trains for max_epochs."""
     patience: int = 3

@@ -27,12 +27,12 @@ import pandas as pd
 ROWS: dict[str, dict[str, Any]] = {
     "ml-latest-small/bernoulli": {
         "model": {"emission": "bernoulli", "positive_threshold": 4.0, "state_dim": 16},
-        "fit": {"learning_rate": 0.02, "max_epochs": 15},
+        "fit": {"learning_rate": 0.02, "max_epochs": 15, "site_steps": 1},
         "exclude_seen": True,
     },
     "ml-latest-small/rating": {
         "model": {"emission": "rating", "positive_threshold": 4.0, "state_dim": 16},
-        "fit": {"learning_rate": 0.02, "max_epochs": 15},
+        "fit": {"learning_rate": 0.02, "max_epochs": 15, "site_steps": 1},
         "exclude_seen": True,
     },
     "ml-latest-small/choice": {
