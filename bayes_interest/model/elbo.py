@@ -20,7 +20,6 @@ from bayes_interest.model.batch import Batch
 from bayes_interest.model.parameters import Globals, Items, Layout, emission_of, reliability
 from bayes_interest.statespace.kalman import (
     Filtered,
-    GaussianState,
     ScalarSites,
     Smoothed,
     filter_states,
@@ -195,8 +194,3 @@ def objective(
     walk: Transition = batch.walk(layout, values)
     drift = (smoothed.variance_score.detach() * walk.variance).sum()
     return (fit * batch.mask).sum() + drift
-
-
-def initial_state(n_users: int, values: Globals) -> GaussianState:
-    """Every user's belief before the first event."""
-    return GaussianState.standard(n_users, values["mean"].shape[0], values["mean"])

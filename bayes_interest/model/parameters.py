@@ -7,7 +7,7 @@ with `x_i = W phi_i + r_i` and `b_i = b + w_b . phi_i + e_i`; `y` starts at N(0,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -186,11 +186,6 @@ def emission_of(layout: Layout, values: Globals) -> OrderedEmission:
 
         return GaussianEmission((2.0 * values["log_noise_scale"]).exp())  # type: ignore[return-value]
     return bernoulli_emission(values["mean"])
-
-
-def with_items(layout: Layout, n_items: int) -> Layout:
-    """The same layout for another number of items."""
-    return replace(layout, n_items=n_items)
 
 
 def layout_dict(layout: Layout) -> dict[str, object]:

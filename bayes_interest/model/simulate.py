@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -239,8 +239,3 @@ def _final(truth: Truth, last: Tensor) -> pd.DataFrame:
             "probability": chance.numpy().reshape(-1),
         }
     )
-
-
-def pinned_layout(truth: Truth) -> Layout:
-    """The layout that the truth was drawn with."""
-    return replace(truth.layout)
