@@ -9,10 +9,10 @@ READY := .venv/.installed
 NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format slow bench clean
+.PHONY: help setup demo test lint format slow bench bench-accuracy clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY)  ## create .venv with the tested versions; the other targets do it by themselves
 
@@ -45,8 +45,11 @@ format: $(READY)  ## let ruff rewrite what it can
 slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
-bench: $(READY)  ## compare with others (see benchmarks/)
-	$(BIN)/python -m benchmarks.real_logs --data $(DATA)
+bench: bench-accuracy  ## compare with others (see benchmarks/)
+
+bench-accuracy: export OMP_NUM_THREADS = 1
+bench-accuracy: $(READY)  ## every model on every real log; hours, resumable
+	$(BIN)/python -m benchmarks.accuracy --data $(DATA)
 
 clean:  ## remove outputs and caches; .venv stays
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -25,6 +25,11 @@ from bayes_interest.errors import (
 if TYPE_CHECKING:
     from bayes_interest.baselines.compare import compare
     from bayes_interest.config import FitConfig, ModelConfig
+    from bayes_interest.evaluation.backtest import backtest, score_backtest
+    from bayes_interest.evaluation.leaks import check_no_peeking
+    from bayes_interest.evaluation.protocol import Recommender
+    from bayes_interest.evaluation.scores import BacktestScores
+    from bayes_interest.evaluation.summarize import summarize
     from bayes_interest.evaluation.table import evaluate
     from bayes_interest.events.read import EventLog, ItemTable, read_events, read_items
     from bayes_interest.events.split import split_by_time
@@ -34,10 +39,12 @@ if TYPE_CHECKING:
     from bayes_interest.text.encoder import TextEncoder
     from bayes_interest.text.hashing import HashingEncoder
     from bayes_interest.text.precomputed import PrecomputedVectors
+    from bayes_interest.tuning import tune
 
     __version__: str
 
 __all__ = [
+    "BacktestScores",
     "BayesInterestError",
     "CleaningReport",
     "ConfigError",
@@ -55,20 +62,27 @@ __all__ = [
     "ModelConfig",
     "NotFittedError",
     "PrecomputedVectors",
+    "Recommender",
     "Simulation",
     "StorageError",
     "TextEncoder",
     "TimeOrderError",
     "__version__",
+    "backtest",
+    "check_no_peeking",
     "compare",
     "evaluate",
     "read_events",
     "read_items",
+    "score_backtest",
     "simulate",
     "split_by_time",
+    "summarize",
+    "tune",
 ]
 
 _HOME: Final = {
+    "BacktestScores": "bayes_interest.evaluation.scores",
     "CleaningReport": "bayes_interest.events.validate",
     "EventLog": "bayes_interest.events.read",
     "FitConfig": "bayes_interest.config",
@@ -77,14 +91,20 @@ _HOME: Final = {
     "ItemTable": "bayes_interest.events.read",
     "ModelConfig": "bayes_interest.config",
     "PrecomputedVectors": "bayes_interest.text.precomputed",
+    "Recommender": "bayes_interest.evaluation.protocol",
     "Simulation": "bayes_interest.model.simulate",
     "TextEncoder": "bayes_interest.text.encoder",
+    "backtest": "bayes_interest.evaluation.backtest",
+    "check_no_peeking": "bayes_interest.evaluation.leaks",
     "compare": "bayes_interest.baselines.compare",
     "evaluate": "bayes_interest.evaluation.table",
     "read_events": "bayes_interest.events.read",
     "read_items": "bayes_interest.events.read",
+    "score_backtest": "bayes_interest.evaluation.backtest",
     "simulate": "bayes_interest.model.simulate",
     "split_by_time": "bayes_interest.events.split",
+    "summarize": "bayes_interest.evaluation.summarize",
+    "tune": "bayes_interest.tuning",
 }
 """Where each name lives that is loaded on first use."""
 

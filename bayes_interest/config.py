@@ -17,12 +17,18 @@ def _check(condition: bool, name: str, value: object, wanted: str) -> None:
         raise ConfigError(f"{name}={value!r}: expected {wanted}")
 
 
-def _positive(value: float) -> bool:
+def _positive(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
 
 
 def _whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _windows(days: object) -> bool:
+    if isinstance(days, tuple):
+        return len(days) > 0 and len(set(days)) == len(days) and all(map(_positive, days))
+    return not isinstance(days, str) and _positive(days)
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,22 @@ class ModelConfig:
     """Mean reversion of interest with this half-life in days; None is a pure random walk."""
     item_residuals: bool = True
     """Learn a residual vector for each item beside what its text says."""
-    popularity_days: float | Literal["auto"] | None = "auto"
-    """Length in days of the window of recent popularity in the item offset; None leaves it out,
-    "auto" is 7 days for choice and none otherwise."""
+    popularity_days: float | tuple[float, ...] | Literal["auto"] | None = "auto"
+    """Window in days, or several, of recent popularity in the item offset; None leaves it out,
+    "auto" is 1, 7, 30 and 120 days for choice and none otherwise."""
     repeats: bool | Literal["auto"] = "auto"
-    """choice: let a user's own earlier choices of an item raise it; "auto": where the log has
-    repeats."""
+    """Let a user's own earlier events of an item raise or lower it; "auto": for choice."""
+    succession: bool | Literal["auto"] = "auto"
+    """Let what usually follows the user's last items raise an item; "auto": for choice."""
+    rates: bool | Literal["auto"] = "auto"
+    """bernoulli, rating: let running rates of user and item shift the predictor, by as much as
+    predicts the held-back slice of time best, if at all; "auto": on. Needs `holdout` > 0."""
+    context_layers: int = 0
+    """Layers of the causal network that adds a short-term context to the state; 0 leaves it out."""
+    context_dim: int = 64
+    """Width of the context network, an even number."""
+    context_events: int = 50
+    """How many events back each layer of the context network looks."""
     event_drift: bool | Literal["auto"] = "auto"
     """Interest also moves with every event, not only with time; "auto": for choice."""
     n_candidates: int | None = None
@@ -69,14 +85,25 @@ class ModelConfig:
         _check(half is None or _positive(half), "half_life_days", half, "days > 0 or None")
         days = self.popularity_days
         _check(
-            days is None or days == "auto" or (not isinstance(days, str) and _positive(days)),
+            days is None or days == "auto" or _windows(days),
             "popularity_days",
             days,
-            'days > 0, None or "auto"',
+            'days > 0, a tuple of different ones, None or "auto"',
         )
         _check(
             self.repeats in (True, False, "auto"), "repeats", self.repeats, 'True, False or "auto"'
         )
+        _check(
+            self.succession in (True, False, "auto"),
+            "succession",
+            self.succession,
+            'True, False or "auto"',
+        )
+        _check(self.rates in (True, False, "auto"), "rates", self.rates, 'True, False or "auto"')
+        for name, least in (("context_layers", 0), ("context_dim", 2), ("context_events", 2)):
+            value = getattr(self, name)
+            _check(_whole(value, least), name, value, f"a whole number >= {least}")
+        _check(self.context_dim % 2 == 0, "context_dim", self.context_dim, "an even number")
         _check(
             self.event_drift in (True, False, "auto"),
             "event_drift",
@@ -98,7 +125,8 @@ class ModelConfig:
         """Rebuild from `to_dict`; an unknown field is a ConfigError."""
         unknown = set(values) - {field.name for field in fields(cls)}
         _check(not unknown, "ModelConfig", sorted(unknown), "known fields only")
-        return cls(**values)
+        days = values.get("popularity_days")
+        return cls(**values | ({"popularity_days": tuple(days)} if isinstance(days, list) else {}))
 
 
 @dataclass(frozen=True)

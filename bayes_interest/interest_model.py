@@ -133,18 +133,21 @@ class InterestModel:
         exclude_seen: bool = True,
         prob: float = 0.9,
         n_draws: int = 64,
+        *,
+        k: int | None = None,
     ) -> pd.DataFrame:
         """Predict every event from what came before it, then absorb it; the model stays as it is.
 
         Rows in the caller's order: user_id, item_id, timestamp, mean, sd, lower, upper (interest
         probability just before the event), log_prob (of the outcome; missing where the event is
         no outcome of the family), rank (of the item among all items known to the model that the
-        user has not seen, 1 is first, ties count against it; with `exclude_seen=False` among all).
+        user has not seen, 1 is first, ties count against it; with `exclude_seen=False` among all),
+        and with `k` a column `slate`: the k best of those items, best first.
         """
         table = None if items is None else read_items(items)
         log = read_events(events)
         return answers.score_events(
-            self.posterior, log, table, self.encoder, exclude_seen, prob, n_draws
+            self.posterior, log, table, self.encoder, exclude_seen, prob, n_draws, k
         )
 
     def save(self, folder: str | Path) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from bayes_interest.config import EmissionName, FitConfig, ModelConfig
 from bayes_interest.events.split import split_by_time
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.model.simulate import Simulation, simulate
+from bayes_interest.posterior.online import absorb, restarted
 from bayes_interest.text.precomputed import PrecomputedVectors
 
 FAMILIES: tuple[EmissionName, ...] = ("bernoulli", "rating", "choice")
 QUICK = FitConfig(max_epochs=3, progress=False)
+CONTEXT = {"context_layers": 2, "context_dim": 6, "context_events": 3}
 N_USERS, N_ITEMS, STATE_DIM = 23, 11, 3
 LEVELS = 5
 
@@ -63,6 +67,25 @@ def _fitted(emission: EmissionName, config: tuple[tuple[str, Any], ...]) -> Inte
 def model(emission: EmissionName, **config: Any) -> InterestModel:
     """A door of its own to a model fitted on the train part."""
     shared = _fitted(emission, tuple(sorted(config.items())))
+    door = InterestModel(shared.config, shared.encoder)
+    door._posterior = shared.posterior
+    return door
+
+
+@cache
+def _loud(emission: EmissionName, config: tuple[tuple[str, Any], ...]) -> InterestModel:
+    quiet = _fitted(emission, config).posterior
+    head = quiet.values["context_head"]
+    noise = torch.randn(head.shape, generator=torch.Generator().manual_seed(0)).to(head)
+    values = quiet.values | {"context_head": 0.5 * noise}
+    door = InterestModel(quiet.config, encoder(emission))
+    door._posterior = absorb(restarted(replace(quiet, values=values)), quiet.history)
+    return door
+
+
+def loud(emission: EmissionName, **config: Any) -> InterestModel:
+    """A model with a context that says a lot; three epochs teach it little."""
+    shared = _loud(emission, tuple(sorted((CONTEXT | config).items())))
     door = InterestModel(shared.config, shared.encoder)
     door._posterior = shared.posterior
     return door

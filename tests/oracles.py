@@ -9,6 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bayes_interest.events.history import History
+from bayes_interest.events.popularity import TICKS_PER_WINDOW
+from bayes_interest.events.surroundings import (
+    CAUTION,
+    FADES_DAYS,
+    MAX_PAIRS,
+    REACH,
+    SCALE,
+    Kinds,
+)
+from bayes_interest.model.parameters import CONTEXT_HEADS, Globals, Layout
+
 
 @dataclass(frozen=True)
 class DensePosterior:
@@ -130,6 +142,105 @@ def slow_recent_count(
     )
 
 
-def slow_repeats(users: np.ndarray, items: np.ndarray, event: int, item: int) -> int:
-    """Earlier events of the event's user with `item`, in the order of the arrays."""
-    return sum(1 for other in range(event) if users[other] == users[event] and items[other] == item)
+def slow_successions(log: History, source: int, before: float) -> list[tuple[int, float]]:
+    """(item, weight) of what followed `source` strictly before a time, the latest of them."""
+    pairs = []
+    for user in range(log.n_users):
+        own = [at for at in np.flatnonzero(log.user_index == user) if log.absorb[at]]
+        for i, first in enumerate(own):
+            for distance, second in enumerate(own[i + 1 : i + 1 + REACH], 1):
+                if log.item_index[first] == source and log.seconds[second] < before:
+                    pairs.append((log.seconds[second], distance, second))
+    pairs.sort()  # of pairs that end at one time the farther apart count as later
+    return [(int(log.item_index[at]), 1.0 / distance) for _, distance, at in pairs[-MAX_PAIRS:]]
+
+
+def slow_covariates(log: History, n_items: int, kinds: Kinds, moment: int) -> np.ndarray:
+    """Every covariate of every item at one position of a log, (item, covariate)."""
+    now, user = float(log.seconds[moment]), log.user_index[moment]
+    items, seconds = log.item_index[log.absorb], log.seconds[log.absorb]
+    columns = [
+        [
+            math.log1p(slow_recent_count(item, now, items, seconds, days, TICKS_PER_WINDOW))
+            for item in range(n_items)
+        ]
+        for days in kinds.windows_days
+    ]
+    own = [at for at in range(moment) if log.user_index[at] == user and log.absorb[at]]
+    if kinds.repeats:
+        for fade in (math.inf, *FADES_DAYS):
+            total = [0.0] * n_items
+            for at in own:
+                total[log.item_index[at]] += math.exp((log.seconds[at] - now) / 86_400.0 / fade)
+            columns.append([math.log1p(value) for value in total])
+    if kinds.succession:
+        total = [0.0] * n_items
+        for place, at in enumerate(own[: -REACH - 1 : -1], 1):
+            pairs = slow_successions(log, int(log.item_index[at]), now)
+            count = sum(weight for _, weight in pairs)
+            for item, weight in pairs:
+                total[item] += weight / place / (CAUTION + count)
+        columns.append([math.log1p(value / SCALE) for value in total])
+    return np.array(columns).reshape(len(kinds.names), n_items).T
+
+
+def _slow_norm(hidden: Tensor) -> Tensor:
+    return (hidden - hidden.mean()) / (hidden.var(correction=0) + 1e-5).sqrt()
+
+
+def _slow_gelu(x: Tensor) -> Tensor:
+    return 0.5 * x * (1.0 + torch.erf(x / math.sqrt(2.0)))
+
+
+def _slow_gap(days: Tensor) -> Tensor:
+    fades = [torch.exp(-24.0 * days), torch.exp(-days), torch.exp(-days / 30.0)]
+    return torch.stack([torch.log(1.0 + days * 24.0 * 60.0) / 10.0, *fades])
+
+
+def slow_context(
+    layout: Layout,
+    values: Globals,
+    vectors: Tensor,
+    item: Tensor,
+    outcome: Tensor,
+    kind: Tensor,
+    days: Tensor,
+) -> Tensor:
+    """`c_u(t)` of each event of one user, (step, state_dim): one event and one head at a time."""
+    width, n_steps = layout.context_dim, len(item)
+    head_width = width // CONTEXT_HEADS
+    hidden = []
+    for t in range(n_steps):
+        now = values["context_item"] @ vectors[item[t]] * math.sqrt(layout.state_dim)
+        now = now + values["context_gap"] @ _slow_gap(days[t])
+        if layout.emission != "choice":
+            level = outcome[t] / max(1, layout.n_levels - 1) - 0.5
+            now = now + level * (values["context_outcome"] + now)
+        if layout.n_kinds > 1:
+            now = now + values["context_kind"][kind[t]]
+        hidden.append(now)
+    for layer in range(layout.context_layers):
+        qkv = values[f"context_qkv_{layer}"]
+        query, key, value = ([part @ _slow_norm(h) for h in hidden] for part in qkv.split(width))
+        after = []
+        for t, now in enumerate(hidden):
+            seen = []
+            for head in range(CONTEXT_HEADS):
+                part = slice(head * head_width, (head + 1) * head_width)
+                back = range(max(0, t - layout.context_events + 1), t + 1)
+                score = [
+                    query[t][part] @ key[s][part] / math.sqrt(head_width)
+                    + values[f"context_distance_{layer}"][head, t - s]
+                    for s in back
+                ]
+                share = torch.softmax(torch.stack(score), 0)
+                seen.append(sum(w * value[s][part] for w, s in zip(share, back, strict=True)))
+            now = now + values[f"context_out_{layer}"] @ torch.cat(seen)
+            inner = _slow_gelu(values[f"context_up_{layer}"] @ _slow_norm(now))
+            after.append(now + values[f"context_down_{layer}"] @ inner)
+        hidden = after
+    out = [torch.zeros_like(values["mean"])]
+    for t in range(1, n_steps):
+        waited = values["context_wait"] @ _slow_gap(days[t])
+        out.append(values["context_head"] @ _slow_gelu(_slow_norm(hidden[t - 1]) + waited))
+    return torch.stack(out)

@@ -23,6 +23,9 @@ HEAVY = (
     "numpy",
     "scipy",
     "sklearn",
+    "numba",
+    "optuna",
+    "implicit",
 )
 MAX_IMPORT_SECONDS = 0.5
 

@@ -12,18 +12,21 @@ import torch
 from bayes_interest.config import EmissionName, ModelConfig
 from bayes_interest.errors import ConfigError, DataWarning
 from bayes_interest.interest_model import InterestModel
+from bayes_interest.model.parameters import COVARIATES
 from bayes_interest.posterior import answers
 from bayes_interest.posterior.learn import learn
 from bayes_interest.posterior.predict import clock
 from bayes_interest.ranking.recommend import recommend
 from bayes_interest.text.hashing import HashingEncoder
 from tests.fitted import (
+    CONTEXT,
     FAMILIES,
     LEVELS,
     N_ITEMS,
     QUICK,
     encoder,
     fit,
+    loud,
     model,
     numbers,
     parts,
@@ -147,17 +150,20 @@ def test_positive_threshold_of_rating_sets_the_level() -> None:
 
 def test_positive_threshold_of_choice_leaves_events_out() -> None:
     train, _ = parts("choice")
-    rated = train.assign(value=np.where(train["item_id"] == "i00002", 1.0, 5.0))
-    door = fit(rated, "choice", positive_threshold=3.0)
+    # Without covariates: three epochs and a slice of 22 events say nothing of their weights.
+    options = {"popularity_days": None, "repeats": False, "succession": False}
+    often = train["item_id"].mode()[0]
+    rated = train.assign(value=np.where(train["item_id"] == often, 1.0, 5.0))
+    door = fit(rated, "choice", positive_threshold=3.0, **options)
     ignored = door.interest(["nobody"]).set_index("item_id")["mean"]
-    taken = model("choice").interest(["nobody"]).set_index("item_id")["mean"]
-    assert ignored["i00002"] < taken["i00002"]
+    taken = model("choice", **options).interest(["nobody"]).set_index("item_id")["mean"]
+    assert ignored[often] < taken[often]
     assert not door.posterior.history.absorb.all()
 
 
 @pytest.mark.parametrize("emission", FAMILIES)
 def test_half_life_pulls_the_state_home(emission: EmissionName) -> None:
-    door = model(emission, half_life_days=5.0)
+    door = model(emission, half_life_days=5.0, rates=False)
     far = "2030-01-01"
     user = parts(emission)[0]["user_id"].iloc[-1]
     posterior = door.posterior
@@ -166,7 +172,7 @@ def test_half_life_pulls_the_state_home(emission: EmissionName) -> None:
     first, second = (part["mean"].to_numpy() for _, part in table.groupby("user_id", sort=False))
     np.testing.assert_allclose(first, second, atol=1e-5) if emission != "choice" else None
     # The variance settles at drift^2 / (2 kappa) instead of growing without end.
-    walk = model(emission).interest([user], at=far)["sd"].mean()
+    walk = model(emission, rates=False).interest([user], at=far)["sd"].mean()
     assert door.interest([user], at=far)["sd"].mean() < walk
     assert posterior.config.half_life_days == 5.0
 
@@ -186,11 +192,10 @@ def test_item_residuals(emission: EmissionName) -> None:
 
 @pytest.mark.parametrize("emission", FAMILIES)
 def test_popularity_days(emission: EmissionName) -> None:
-    plain, popular = (model(emission, popularity_days=days) for days in (None, 20.0))
-    assert plain.posterior.recent is None
-    assert popular.posterior.recent is not None
-    assert popular.posterior.recent.window_days == 20.0
-    weight = float(popular.posterior.values["popularity_weight"])
+    plain, popular = (model(emission, popularity_days=days, rates=False) for days in (None, 20.0))
+    assert plain.posterior.layout.popularity_days == ()
+    assert popular.posterior.layout.popularity_days == (20.0,)
+    weight = float(popular.posterior.values[COVARIATES][0])
     assert weight != 0.0
     # An item that everybody meets now gains where the weight is positive, and the reverse.
     now = clock(popular.posterior)
@@ -215,9 +220,20 @@ def test_popularity_days(emission: EmissionName) -> None:
             assert np.sign(moved) == np.sign(weight)
 
 
-def test_popularity_auto_is_seven_days_for_choice_and_none_otherwise() -> None:
+def test_popularity_auto_is_four_windows_for_choice_and_none_otherwise() -> None:
     days = [model(emission).posterior.config.popularity_days for emission in FAMILIES]
-    assert days == [None, None, 7.0]
+    assert days == [None, None, (1.0, 7.0, 30.0, 120.0)]
+    assert model("choice").posterior.layout.popularity_days == (1.0, 7.0, 30.0, 120.0)
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_a_tuple_of_one_window_is_that_window(emission: EmissionName) -> None:
+    one, same_one, two = (
+        model(emission, popularity_days=days) for days in (20.0, (20.0,), (20.0, 3.0))
+    )
+    same(one.interest(), same_one.interest())
+    assert two.posterior.layout.kinds.names[:2] == ("popularity_20_days", "popularity_3_days")
+    assert not np.array_equal(numbers(one.interest()), numbers(two.interest()))
 
 
 def test_repeats_let_a_users_own_choices_raise_an_item() -> None:
@@ -226,8 +242,11 @@ def test_repeats_let_a_users_own_choices_raise_an_item() -> None:
     habit.loc[habit.index[::4], "item_id"] = train.loc[habit.index[::4], "item_id"]
     config = type(QUICK)(max_epochs=15, learning_rate=0.05, progress=False)
     with_, without = (fit(habit, "choice", config, repeats=flag) for flag in (True, False))
-    assert float(with_.posterior.values["repeat_weight"]) > 0.1
-    assert "repeat_weight" not in without.posterior.values
+    weight = dict(
+        zip(with_.posterior.layout.kinds.names, with_.posterior.values[COVARIATES], strict=True)
+    )
+    assert sum(float(weight[name]) for name in weight if name.startswith("repeats")) > 0.1
+    assert not [name for name in without.posterior.layout.kinds.names if "repeats" in name]
     favourite = habit.groupby("user_id")["item_id"].agg(lambda own: own.mode()[0])
     gains = []
     for door in (with_, without):
@@ -236,12 +255,101 @@ def test_repeats_let_a_users_own_choices_raise_an_item() -> None:
     assert gains[0] > gains[1] + 0.05
 
 
-def test_repeats_auto_looks_at_the_log() -> None:
+def test_repeats_and_succession_auto_are_on_for_choice_always() -> None:
     train, _ = parts("choice")
     once = train.drop_duplicates(["user_id", "item_id"])
-    assert fit(once, "choice").posterior.config.repeats is False
-    assert model("choice").posterior.config.repeats is True
-    assert model("bernoulli").posterior.config.repeats is False
+    for posterior, on in (
+        (fit(once, "choice").posterior, True),
+        (model("choice").posterior, True),
+        (model("bernoulli").posterior, False),
+        (model("rating").posterior, False),
+    ):
+        assert posterior.config.repeats is on
+        assert posterior.config.succession is on
+        assert posterior.layout.repeats is on
+        assert posterior.layout.succession is on
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+@pytest.mark.parametrize("option", ["repeats", "succession"])
+def test_covariates_can_be_switched_on_and_off(emission: EmissionName, option: str) -> None:
+    on, off = (model(emission, **{option: flag}) for flag in (True, False))
+    for door, there in ((on, True), (off, False)):
+        names = door.posterior.layout.kinds.names
+        assert any(option in name for name in names) is there
+        assert len(names) == len(door.posterior.values.get(COVARIATES, ()))
+    assert not np.array_equal(numbers(on.interest()), numbers(off.interest()))
+
+
+def test_succession_lets_what_usually_follows_raise_an_item() -> None:
+    # Everybody goes round the items in one order, from a place of their own.
+    rng = np.random.default_rng(0)
+    n_users, n_steps = 30, 12
+    user = np.repeat(np.arange(n_users), n_steps)
+    start = np.repeat(rng.integers(0, N_ITEMS, n_users), n_steps)
+    step = np.tile(np.arange(n_steps), n_users)
+    events = pd.DataFrame(
+        {
+            "user_id": user,
+            "item_id": [f"i{i:05d}" for i in (start + step) % N_ITEMS],
+            "timestamp": 1.6e9 + rng.permutation(n_users)[user] * 600.0 + step * 86_400.0,
+        }
+    )
+    config = type(QUICK)(max_epochs=10, learning_rate=0.05, progress=False)
+    options = {"repeats": False, "popularity_days": None}
+    following = [f"i{i:05d}" for i in (start + step + 1)[step == n_steps - 1] % N_ITEMS]
+    chances = []
+    for flag in (True, False):
+        door = fit(events, "choice", config, succession=flag, **options)
+        table = door.interest(range(n_users)).set_index(["user_id", "item_id"])["mean"]
+        chances.append(table.loc[list(zip(range(n_users), following, strict=True))].mean())
+        if flag:
+            assert float(door.posterior.values[COVARIATES][0]) > 0.1
+    assert chances[0] > chances[1] + 0.05
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_the_context_changes_the_answers(emission: EmissionName) -> None:
+    plain = model(emission)
+    assert plain.posterior.layout.context_layers == 0
+    assert not [name for name in plain.posterior.values if name.startswith("context_")]
+    base = model(emission, **CONTEXT)
+    tables = [numbers(plain.interest()), numbers(base.interest())]
+    for change in ({"context_layers": 1}, {"context_dim": 8}, {"context_events": 5}):
+        door = model(emission, **(CONTEXT | change))
+        values = door.posterior.values
+        assert "context_qkv_0" in values
+        assert ("context_qkv_1" in values) == ("context_layers" not in change)
+        assert values["context_head"].shape == (3, change.get("context_dim", 6))
+        assert values["context_distance_0"].shape == (2, change.get("context_events", 3))
+        assert values["context_head"].abs().max() > 0.0  # it has learned something
+        tables.append(numbers(door.interest()))
+    for first in range(len(tables)):
+        for second in range(first):
+            assert not np.array_equal(tables[first], tables[second])
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_a_context_keeps_the_same_seed_the_same_bits(emission: EmissionName) -> None:
+    again = fit(parts(emission)[0], emission, **CONTEXT)
+    same(model(emission, **CONTEXT).interest(), again.interest())
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_save_and_load_with_a_context_change_nothing(
+    emission: EmissionName, tmp_path: Path
+) -> None:
+    _, test = parts(emission)
+    door = loud(emission, popularity_days=(2.0, 20.0))
+    door.save(tmp_path / "model")
+    loaded = InterestModel.load(tmp_path / "model")
+    assert loaded.config == door.posterior.config
+    assert loaded.config.popularity_days == (2.0, 20.0)
+    same(door.interest(), loaded.interest())
+    same(door.score_events(test, k=3), loaded.score_events(test, k=3))
+    user = test["user_id"].iloc[:1].tolist()
+    same(door.trajectory(user, None), loaded.trajectory(user, None))
+    same(door.update(test).rank(k=3), loaded.update(test).rank(k=3))
 
 
 @pytest.mark.parametrize("emission", FAMILIES)
@@ -304,7 +412,12 @@ def test_an_unknown_kind_counts_as_the_usual_one() -> None:
     [
         ("emission", "poisson"), ("state_dim", 0), ("state_dim", 2.0), ("half_life_days", -1.0),
         ("positive_threshold", float("nan")), ("popularity_days", "week"), ("repeats", "often"),
-        ("event_drift", 3), ("n_candidates", 1), ("dtype", "float16"),
+        ("popularity_days", ()), ("popularity_days", (7.0, 7.0)), ("popularity_days", (7.0, 0.0)),
+        ("popularity_days", (7.0, "week")), ("popularity_days", [7.0]), ("succession", "often"),
+        ("context_layers", -1), ("context_layers", 1.0), ("context_layers", True),
+        ("context_dim", 0), ("context_dim", 7), ("context_dim", 8.0), ("context_events", 1),
+        ("context_events", None), ("rates", "often"), ("event_drift", 3),
+        ("n_candidates", 1), ("dtype", "float16"),
     ],
 )  # fmt: skip
 def test_impossible_options_are_named(field: str, value: object) -> None:

@@ -13,7 +13,18 @@ import torch
 from bayes_interest.config import EmissionName, FitConfig
 from bayes_interest.events.split import split_by_time
 from bayes_interest.interest_model import InterestModel
-from tests.fitted import FAMILIES, QUICK, encoder, fit, model, numbers, parts, same, simulation
+from tests.fitted import (
+    FAMILIES,
+    QUICK,
+    encoder,
+    fit,
+    loud,
+    model,
+    numbers,
+    parts,
+    same,
+    simulation,
+)
 
 
 def flipped(late: pd.DataFrame) -> pd.DataFrame:
@@ -54,6 +65,24 @@ def test_scores_before_a_moment_ignore_everything_at_or_after_it(
     scores = door.score_events(test)[: len(early)]
     other = door.score_events(pd.concat((early, change(late))))  # type: ignore[operator]
     same(scores, other[: len(early)])
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("share", [0.4, 0.8])
+def test_scores_with_a_context_ignore_the_future_too(
+    emission: EmissionName, change: object, share: float
+) -> None:
+    _, test = parts(emission)
+    at = test["timestamp"].iloc[int(share * len(test))]
+    early, late = test[test["timestamp"] < at], test[test["timestamp"] >= at]
+    door = loud(emission)
+    scores = door.score_events(test, k=3)[: len(early)]
+    changed = pd.concat((early, change(late)))  # type: ignore[operator]
+    other = door.score_events(changed, k=3)[: len(early)]
+    np.testing.assert_allclose(numbers(scores), numbers(other), rtol=0, atol=1e-6)
+    plain = model(emission).score_events(early)
+    assert np.abs(numbers(plain) - numbers(scores)).max() > 0.01
 
 
 @pytest.mark.parametrize("emission", FAMILIES)
@@ -106,7 +135,7 @@ def test_the_names_of_users_and_their_order_in_a_question_change_nothing(
 def test_padding_changes_nothing(emission: EmissionName) -> None:
     # One user with a very long history makes the blocks of the others longer.
     _, test = parts(emission)
-    door = model(emission, popularity_days=None)
+    door = model(emission, popularity_days=None, succession=False, rates=False)
     user = test["user_id"].iloc[0]
     own = test[test["user_id"] == user]
     long = pd.concat([test.assign(user_id="long")] * 3).assign(

@@ -15,10 +15,11 @@ def python_blocks() -> list[str]:
 def test_the_example_runs(capsys):
     blocks = python_blocks()
     assert blocks
+    names: dict[str, object] = {}  # one reader, one session
     for block in blocks:
-        names: dict[str, object] = {}
         exec(compile(block, str(README), "exec"), names)
-        assert names["scores"]["rank"].min() >= 1
+    assert names["scores"]["rank"].min() >= 1
+    assert {"ours", "popular", "ours - popular"} <= set(names["table"]["model"])
     printed = capsys.readouterr().out
     assert "p_top_k" in printed
     assert "upper" in printed

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from bayes_interest.baselines.rivals import CELLS, Rival, make_rivals
-from bayes_interest.baselines.timeline import Timeline, make_timeline
+from bayes_interest.baselines.base import Baseline
+from bayes_interest.baselines.counts import Popularity
+from bayes_interest.baselines.rates import ItemMean
+from bayes_interest.baselines.text import TextCosine
+from bayes_interest.config import FitConfig
 from bayes_interest.errors import InputError
 from bayes_interest.evaluation.table import THIS, evaluate
-from bayes_interest.events.read import EventLog, read_events, read_items
+from bayes_interest.events.read import read_events, read_items
 from bayes_interest.posterior.answers import widened
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.schema import ITEM_ID, LOG_PROB, MEAN, RANK, TIMESTAMP, USER_ID
+from bayes_interest.schema import ITEM_ID
 from bayes_interest.text.encoder import Encoder
+from bayes_interest.text.precomputed import PrecomputedVectors
+
+WINDOW_DAYS = 7.0
+Rivals = Mapping[str, Callable[..., Baseline[Any]]]
 
 
 class FittedModel(Protocol):
@@ -42,11 +51,13 @@ def compare(
     items: object | None = None,
     exclude_seen: bool = True,
     k: int = 10,
+    rivals: Rivals | None = None,
+    config: FitConfig | None = None,
 ) -> pd.DataFrame:
-    """Metrics of the model and of three rivals on a test log, as one tidy table.
+    """Metrics of the model and of rivals on a test log, as one tidy table.
 
-    The columns are those of `evaluate`: model, metric, k, value, n. The rivals, which see of
-    train and test what has a strictly earlier timestamp than the event (see `rivals`):
+    The columns are those of `evaluate`: model, metric, k, value, n. The rivals, by default three,
+    see of train and test what has a strictly earlier timestamp than the event:
 
     - `item_mean`: smoothed positive rate of the item; for choice `popular_all_time`.
     - `popular_7_days`: positive events of the item in the previous 7 days.
@@ -62,12 +73,14 @@ def compare(
         items: texts of items that the model does not know yet.
         exclude_seen: leave out of the ranking what the user has met before.
         k: length of the slate.
+        rivals: other ones, by name, as `baselines.all_rivals` gives them.
+        config: how the rivals are fitted.
 
     Raises:
         InputError: `train` is not what the model has absorbed; and what `score_events` raises.
     """
     tables = {THIS: model.score_events(test, items, exclude_seen=exclude_seen)}
-    tables |= score_rivals(model, train, test, items, exclude_seen)
+    tables |= score_rivals(model, train, test, items, exclude_seen, rivals, config)
     posterior = model.posterior
     emission, threshold = posterior.config.emission, posterior.config.positive_threshold
     if emission == "rating":
@@ -77,30 +90,66 @@ def compare(
     return pd.concat(parts, ignore_index=True)
 
 
+def first_rivals(emission: str) -> Rivals:
+    """The three rivals that `compare` shows where no others are asked for."""
+    recent = partial(Popularity, window_days=WINDOW_DAYS)
+    first: Rivals = {"item_mean": ItemMean}
+    if emission == "choice":
+        first = {"popular_all_time": Popularity}
+    return {**first, "popular_7_days": recent, "text_cosine": TextCosine}
+
+
 def score_rivals(
     model: FittedModel,
     train: object,
     test: object,
     items: object | None = None,
     exclude_seen: bool = True,
+    rivals: Rivals | None = None,
+    config: FitConfig | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """The test log as each rival scores it: tables like those of `score_events`, by name.
+    """The test log as each rival scores it: tables of `Baseline.score_events`, by name.
 
-    Columns user_id, item_id, timestamp, mean, log_prob, rank, in the caller's order of rows. A
-    rival says nothing about the level of a rating: there `log_prob` is missing.
+    Every rival is fitted on `train` with the model's family and the item vectors that the model
+    has, so that no text is encoded twice.
     """
-    first, second = read_events(train), read_events(test)
-    known = len(model.posterior.history)
-    if len(first) != known:
+    fitted = fit_rivals(model, train, test, items, rivals, config)
+    return {name: rival.score_events(test, None, exclude_seen) for name, rival in fitted.items()}
+
+
+def fit_rivals(
+    model: FittedModel,
+    train: object,
+    test: object,
+    items: object | None = None,
+    rivals: Rivals | None = None,
+    config: FitConfig | None = None,
+) -> dict[str, Baseline[Any]]:
+    """The rivals, by name, fitted on the model's train log and knowing the model's items."""
+    log, known = read_events(train), len(model.posterior.history)
+    if len(log) != known:
         raise InputError(
-            f"train has {len(first)} events but the model has absorbed {known}: pass the log that "
+            f"train has {len(log)} events but the model has absorbed {known}: pass the log that "
             "the model was fitted on"
         )
     table = None if items is None else read_items(items)
-    posterior = widened(model.posterior, second, table, model.encoder)
-    timeline = make_timeline(posterior, first, second)
-    rivals = make_rivals(timeline, raw_vectors(posterior))
-    return {rival.name: rival_table(rival, timeline, second, exclude_seen) for rival in rivals}
+    posterior = widened(model.posterior, read_events(test), table, model.encoder)
+    ids = posterior.vocabulary.items.ids
+    vectors = PrecomputedVectors(raw_vectors(posterior), item_ids=ids.tolist())
+    catalogue = read_items(pd.DataFrame({ITEM_ID: ids}))
+    if table is not None:
+        catalogue = read_items(with_columns(catalogue.frame, table.frame))
+    run = config or FitConfig(progress=False)
+    emission = posterior.config.emission
+    return {
+        name: make(posterior.config, vectors).fit(log, catalogue, run)
+        for name, make in (rivals or first_rivals(emission)).items()
+    }
+
+
+def with_columns(catalogue: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The catalogue's items with texts and other columns of an item table."""
+    return catalogue[[ITEM_ID]].merge(table, on=ITEM_ID, how="left")
 
 
 def raw_vectors(posterior: Posterior) -> np.ndarray:
@@ -109,47 +158,3 @@ def raw_vectors(posterior: Posterior) -> np.ndarray:
     vectors: np.ndarray = features * standard.scale + standard.mean
     vectors[~posterior.has_text] = 0.0
     return vectors.astype(np.float32, copy=False)
-
-
-def rival_table(
-    rival: Rival, timeline: Timeline, test: EventLog, exclude_seen: bool
-) -> pd.DataFrame:
-    """Scores of the test events, in the caller's order of rows."""
-    history = timeline.history
-    events = np.flatnonzero(timeline.is_test)
-    events = events[np.argsort(history.seconds[events], kind="stable")]
-    size = max(1, CELLS // timeline.n_items)
-    found = [
-        score_part(rival, timeline, events[begin : begin + size], exclude_seen)
-        for begin in range(0, len(events), size)
-    ]
-    chance, rank = (np.concatenate(column) for column in zip(*found, strict=True))
-    columns = {MEAN: chance, LOG_PROB: outcome_log_prob(timeline, events, chance), RANK: rank}
-    scores = pd.DataFrame(columns, index=history.order[events] - timeline.n_train).sort_index()
-    out = pd.concat((test.frame[[USER_ID, ITEM_ID, TIMESTAMP]], scores), axis=1)
-    out.index = pd.Index(test.row)
-    return out.sort_index()
-
-
-def score_part(
-    rival: Rival, timeline: Timeline, part: np.ndarray, exclude_seen: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Interest probability and rank of some events, in order of time."""
-    scores = rival.scores(part)
-    row, item = np.arange(len(part)), timeline.history.item_index[part]
-    own = scores[row, item]
-    competes = scores >= own[:, None]
-    competes[row, item] = False
-    if exclude_seen:
-        competes[timeline.seen(part)] = False
-    return rival.chances(scores, own), 1 + competes.sum(1)
-
-
-def outcome_log_prob(timeline: Timeline, events: np.ndarray, chance: np.ndarray) -> np.ndarray:
-    """Log probability of what happened; NaN for ratings and for what was not chosen."""
-    positive = timeline.positive[events]
-    if timeline.emission == "rating":
-        return np.full(len(events), np.nan)
-    if timeline.emission == "choice":
-        return np.where(positive, np.log(chance), np.nan)
-    return np.log(np.where(positive, chance, 1.0 - chance))

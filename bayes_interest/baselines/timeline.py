@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from bayes_interest.events.history import History, join_histories
-from bayes_interest.events.read import EventLog
-from bayes_interest.model.prepare import log_history
-from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.baselines.catalogue import Catalogue
+from bayes_interest.events.history import History
 from bayes_interest.schema import SECONDS_PER_DAY
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Timeline:
     """All events, in user-then-time order; those of train come first where times tie.
 
@@ -26,14 +26,38 @@ class Timeline:
 
     history: History
     positive: np.ndarray  # engaged, liked or chosen, (event,) bool
-    n_train: int
-    n_items: int
+    is_test: np.ndarray  # (event,) bool
     emission: str
+    catalogue: Catalogue
+    _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property
-    def is_test(self) -> np.ndarray:
-        """(event,) bool."""
-        return self.history.order >= self.n_train
+    def n_items(self) -> int:
+        """Number of known items."""
+        return len(self.catalogue)
+
+    @cached_property
+    def start(self) -> np.ndarray:
+        """First event of each event's user, (event,)."""
+        starts: np.ndarray = self.history.start[self.history.user_index]
+        return starts
+
+    @cached_property
+    def tied_first(self) -> np.ndarray:
+        """Position of the first event of the same user at the same time, (event,).
+
+        What the user did strictly before event `e` is at positions `start[e]:tied_first[e]`.
+        """
+        user, seconds = self.history.user_index, self.history.seconds
+        changes = (np.diff(user, prepend=-1) != 0) | (np.diff(seconds, prepend=np.nan) != 0)
+        first: np.ndarray = np.maximum.accumulate(np.where(changes, np.arange(len(user)), 0))
+        return first
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """`make()`, computed once per timeline and key: for tables that every block needs."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def last_of_train(self, share: float, positive_only: bool) -> np.ndarray:
         """Positions of the last share of train, whole timestamps; all of train if that is none."""
@@ -46,30 +70,57 @@ class Timeline:
                 break
         return wanted
 
-    @cached_property
-    def tied_first(self) -> np.ndarray:
-        """Position of the first event of the same user at the same time, (event,)."""
-        user, seconds = self.history.user_index, self.history.seconds
-        changes = (np.diff(user, prepend=-1) != 0) | (np.diff(seconds, prepend=np.nan) != 0)
-        first: np.ndarray = np.maximum.accumulate(np.where(changes, np.arange(len(user)), 0))
-        return first
+    def before(self, seconds: float) -> Timeline:
+        """The events strictly before a moment; the same users and items."""
+        keep = self.history.seconds < seconds
+        return replace(
+            self,
+            history=self.history.take(keep),
+            positive=self.positive[keep],
+            is_test=self.is_test[keep],
+            _kept={},
+        )
 
-    def own_past(self, part: np.ndarray) -> sparse.csr_matrix:
-        """Positive events per (event, item) of the event's user, strictly before it."""
+    def in_time_order(self, part: np.ndarray) -> np.ndarray:
+        """Positions of events, sorted by time; ties keep their order."""
+        ordered: np.ndarray = part[np.argsort(self.history.seconds[part], kind="stable")]
+        return ordered
+
+    def own_past(self, part: np.ndarray, half_life_days: float | None = None) -> sparse.csr_matrix:
+        """Positive events per (event, item) of the event's user, strictly before it.
+
+        With a half-life an event of `d` days ago counts `0.5 ** (d / half_life_days)`.
+        """
         before = np.concatenate(([0], np.cumsum(self.positive)))
-        start = self.history.start[self.history.user_index[part]]
-        low, high = before[start], before[self.tied_first[part]]
+        low, high = before[self.start[part]], before[self.tied_first[part]]
         pointer = np.concatenate(([0], np.cumsum(high - low)))
-        column = ranges(low, high - low)
-        items = self.history.item_index[self.positive][column]
-        ones = np.ones(len(items), dtype=np.float32)
-        return sparse.csr_matrix((ones, items, pointer), shape=(len(part), self.n_items))
+        used = np.flatnonzero(self.positive)[ranges(low, high - low)]
+        weight = np.ones(len(used), dtype=np.float32)
+        if half_life_days is not None:
+            now = np.repeat(self.history.seconds[part], high - low)
+            age = (now - self.history.seconds[used]) / SECONDS_PER_DAY
+            weight = np.exp2(-age / half_life_days).astype(np.float32)
+        shape = (len(part), self.n_items)
+        return sparse.csr_matrix((weight, self.history.item_index[used], pointer), shape=shape)
+
+    def past_pairs(self, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(row, position) of each event of the event's user, strictly before it, any outcome."""
+        length = self.tied_first[part] - self.start[part]
+        return np.repeat(np.arange(len(part)), length), ranges(self.start[part], length)
 
     def seen(self, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(row, item) pairs that an event's user had met, in the order of the log, before it."""
-        start = self.history.start[self.history.user_index[part]]
-        row = np.repeat(np.arange(len(part)), part - start)
-        return row, self.history.item_index[ranges(start, part - start)]
+        length = part - self.start[part]
+        row = np.repeat(np.arange(len(part)), length)
+        return row, self.history.item_index[ranges(self.start[part], length)]
+
+    def counts(self, use: str = "positive", window_days: float | None = None) -> PastCounts:
+        """Counter of "positive" events or of "all" events of items."""
+        mask = self.positive if use == "positive" else np.ones_like(self.positive)
+        found: PastCounts = self.once(
+            ("counts", use, window_days), lambda: PastCounts.of(self, mask, window_days)
+        )
+        return found
 
 
 def ranges(start: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -77,20 +128,6 @@ def ranges(start: np.ndarray, length: np.ndarray) -> np.ndarray:
     done = np.cumsum(length) - length
     positions: np.ndarray = np.arange(length.sum()) + np.repeat(start - done, length)
     return positions
-
-
-def make_timeline(posterior: Posterior, train: EventLog, test: EventLog) -> Timeline:
-    """Both logs in the indices of a posterior that knows their users and items."""
-    words = replace(posterior.vocabulary, kinds=("",))
-    config, n_users = posterior.config, len(words.users)
-    parts = [log_history(log, words, config.emission, config) for log in (train, test)]
-    history = join_histories(parts[0], parts[1], n_users)
-    if config.emission == "choice":
-        positive = history.absorb
-    else:
-        least = posterior.level if config.emission == "rating" else 1
-        positive = history.outcome >= least
-    return Timeline(history, positive, len(train), len(words.items), config.emission)
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,16 @@ def calibration_error(outcome: np.ndarray, prob: np.ndarray, n_bins: int = N_BIN
     """
     if not len(prob):
         return float("nan")
-    edges = np.sort(prob)[np.arange(1, n_bins) * len(prob) // n_bins]
-    bins = np.searchsorted(edges, prob, side="right")
+    bins = calibration_bins(prob, n_bins)
     excess = np.bincount(bins, weights=outcome - prob, minlength=n_bins)
     return float(np.abs(excess).sum() / len(prob))
+
+
+def calibration_bins(prob: np.ndarray, n_bins: int = N_BINS) -> np.ndarray:
+    """Bin of each probability, 0 to n_bins - 1, (event,); see `calibration_error`."""
+    edges = np.sort(prob)[np.arange(1, n_bins) * len(prob) // n_bins]
+    bins: np.ndarray = np.searchsorted(edges, prob, side="right")
+    return bins
 
 
 def binary_metrics(outcome: np.ndarray, prob: np.ndarray) -> dict[str, float]:

@@ -21,8 +21,6 @@ class History:
     seconds: np.ndarray  # unix seconds, float64
     outcome: np.ndarray  # the family's coding, float64
     kind_index: np.ndarray
-    popularity: np.ndarray  # log(1 + recent events of the item) just before the event
-    repeats: np.ndarray  # log(1 + earlier events of the same user and item)
     absorb: np.ndarray  # False: a moment to look at, not an event to learn from
     order: np.ndarray  # position of each event in the log it came from
     n_users: int
@@ -60,6 +58,10 @@ class History:
             later = np.maximum(later, np.isfinite(last_seconds[self.user_index]))
         return np.asarray(later)
 
+    def numbered(self) -> History:
+        """The same with `order` counting from zero in the present order."""
+        return replace(self, order=np.arange(len(self)))
+
     def take(self, keep: np.ndarray) -> History:
         """The events where `keep` (event,) is true, or at those positions, in the same order."""
         columns = [field.name for field in fields(self) if field.name != "n_users"]
@@ -77,15 +79,12 @@ def make_history(
 ) -> History:
     """Sort a log in any order into a History; ties in time keep their order."""
     order = np.lexsort((np.arange(len(seconds)), seconds, user_index))
-    zeros = np.zeros(len(seconds))
     return History(
         user_index[order],
         item_index[order],
         seconds[order].astype(np.float64),
         outcome[order].astype(np.float64),
         kind_index[order],
-        zeros,
-        zeros,
         np.ones(len(seconds), dtype=bool) if absorb is None else absorb[order],
         order,
         n_users,

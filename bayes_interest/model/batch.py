@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bayes_interest.events.history import History, Padded, pad_users
+from bayes_interest.model.context import Tokens, context_of_steps
 from bayes_interest.model.parameters import Globals, Layout
 from bayes_interest.statespace.random_walk import Transition, transition
 
@@ -21,10 +22,10 @@ class EventTensors:
     outcome: Tensor
     elapsed_days: Tensor
     kind: Tensor
-    popularity: Tensor
-    repeats: Tensor
+    covariates: Tensor  # of the event's item, (event, covariate)
     absorb: Tensor
     moves: Tensor  # 1 where an event follows an earlier one of its user
+    context: Tensor | None = None  # c_u(t), (event, state_dim), where it is known beforehand
 
     @classmethod
     def of(
@@ -33,6 +34,8 @@ class EventTensors:
         dtype: torch.dtype,
         device: str | torch.device,
         last_seconds: np.ndarray | None = None,
+        covariates: np.ndarray | None = None,
+        context: Tensor | None = None,
     ) -> EventTensors:
         """Copy a history's columns; gaps count from `last_seconds` where given."""
 
@@ -47,10 +50,10 @@ class EventTensors:
             real(history.outcome),
             real(history.elapsed_days(last_seconds)),
             whole(history.kind_index),
-            real(history.popularity),
-            real(history.repeats),
+            real(np.zeros((len(history), 0)) if covariates is None else covariates),
             torch.as_tensor(history.absorb, device=device),
             real(history.follows(last_seconds)),
+            context,
         )
 
 
@@ -65,10 +68,10 @@ class Batch:
     outcome: Tensor
     elapsed_days: Tensor
     kind: Tensor
-    popularity: Tensor
-    repeats: Tensor
+    covariates: Tensor  # (user, step, covariate)
     mask: Tensor
     moves: Tensor | None = None
+    context: Tensor | None = None  # c_u(t), (user, step, state_dim)
 
     @classmethod
     def of(cls, events: EventTensors, block: Padded) -> Batch:
@@ -78,11 +81,28 @@ class Batch:
             block.gather(events.outcome),
             block.gather(events.elapsed_days),
             block.gather(events.kind),
-            block.gather(events.popularity),
-            block.gather(events.repeats),
+            block.gather(events.covariates),
             block.gather(events.absorb),
             block.gather(events.moves),
+            None if events.context is None else block.gather(events.context),
         )
+
+    def with_context(
+        self, layout: Layout, values: Globals, vectors: Tensor, drop: float = 0.0
+    ) -> Batch:
+        """Of whole histories: with the context that the network finds in them, if there is one."""
+        if not layout.context_layers:
+            return self
+        tokens = Tokens(self.item, self.outcome, self.kind, self.elapsed_days)
+        return replace(self, context=context_of_steps(layout, values, vectors, tokens, drop))
+
+    def still(self) -> Batch:
+        """Without a gradient through the context."""
+        return self if self.context is None else replace(self, context=self.context.detach())
+
+    def total(self, deviation: Tensor) -> Tensor:
+        """`y + c`, (user, step, state_dim)."""
+        return deviation if self.context is None else deviation + self.context
 
     def walk(self, layout: Layout, values: Globals) -> Transition:
         """Transitions of the users' states over the gaps."""
@@ -93,7 +113,9 @@ class Batch:
         return Transition(walk.decay, walk.variance + moved)
 
 
-def whole_batch(history: History, dtype: torch.dtype) -> Batch:
+def whole_batch(
+    history: History, dtype: torch.dtype, covariates: np.ndarray | None = None
+) -> Batch:
     """All users of a small history in one block, on the CPU."""
     block = pad_users(history, np.arange(history.n_users))
-    return Batch.of(EventTensors.of(history, dtype, "cpu"), block)
+    return Batch.of(EventTensors.of(history, dtype, "cpu", None, covariates), block)

@@ -46,8 +46,7 @@ def flat_choices(values: Globals, batch: Batch, events: np.ndarray, rows: Candid
         batch.item[batch.mask],
         reliability(values, kind).detach(),
         kind,
-        batch.popularity[batch.mask],
-        batch.repeats[batch.mask],
+        batch.covariates[batch.mask],
         events,
         rows,
     )
@@ -80,8 +79,12 @@ def fit_choice_sites(
         noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
         states = mean + sd * noise
         gradients = gradient_sums(values, items)
+        if batch.context is not None:
+            states = states + batch.context[mask]
         seen = look(values, items, choices, states, sample, gradients)
         chosen = items.vectors[choices.item]
+        if batch.context is not None:
+            gradients["context"] = choices.rho[:, None] * (chosen - seen.moments.mean)
         linear, precision = choice_site(chosen, seen.moments, mean, choices.rho)
         stepped = DiagonalSites(sites.linear.clone(), sites.precision.clone())
         stepped.linear[mask] += step_size * (linear - stepped.linear[mask])
@@ -98,6 +101,8 @@ def choice_objective(
 ) -> Tensor:
     """A scalar whose gradient in the globals is the ELBO's at the batch's present guide."""
     parts = {"vectors": items.vectors, "offsets": items.offsets} | values
+    if batch.context is not None:
+        parts["context"] = batch.context[batch.mask]
     total = sum((parts[name] * slope).sum() for name, slope in posterior.gradients.items())
     walk = batch.walk(layout, values)
     return total + (posterior.smoothed.variance_score * walk.variance).sum()

@@ -17,7 +17,15 @@ from torch import Tensor
 
 from bayes_interest.emissions.base import ScalarEmission
 from bayes_interest.model.batch import Batch
-from bayes_interest.model.parameters import Globals, Items, Layout, emission_of, reliability
+from bayes_interest.model.parameters import (
+    COVARIATES,
+    Globals,
+    Items,
+    Layout,
+    emission_of,
+    reliability,
+    weighed,
+)
 from bayes_interest.statespace.kalman import (
     Filtered,
     ScalarSites,
@@ -59,11 +67,12 @@ def event_terms(values: Globals, items: Items, batch: Batch) -> EventTerms:
     """Gather the items of a batch and add what depends on the moment."""
     rho = reliability(values, batch.kind)
     offset = items.offsets[batch.item]
-    if "popularity_weight" in values:
-        offset = offset + values["popularity_weight"] * batch.popularity
-    if "repeat_weight" in values:
-        offset = offset + values["repeat_weight"] * batch.repeats
-    return EventTerms(items.vectors[batch.item] * rho[..., None], offset * rho)
+    if COVARIATES in values:
+        offset = offset + weighed(batch.covariates, values[COVARIATES])
+    vectors = items.vectors[batch.item]
+    if batch.context is not None:
+        offset = offset + (vectors * batch.context).sum(-1)
+    return EventTerms(vectors * rho[..., None], offset * rho)
 
 
 def _user_elbo(

@@ -24,6 +24,7 @@ from bayes_interest.statespace.diagonal import DiagonalSites, filter_diagonal
 from bayes_interest.statespace.kalman import ScalarSites, filter_states
 
 BELIEF_EVENTS = 16_384
+CONTEXT_DROPOUT = 0.2
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Family(Protocol):
         ...
 
 
+def _visited(problem: Problem, values: Globals, items: Items, block: Padded) -> Batch:
+    """The events of a block, with the context as it is in training."""
+    return problem.batch(block).with_context(problem.layout, values, items.vectors, CONTEXT_DROPOUT)
+
+
 def _detached(items: Items) -> Items:
     return Items(items.vectors.detach(), items.offsets.detach())
 
@@ -77,13 +83,13 @@ class ScalarFamily:
 
     def step(self, values: Globals, items: Items, block: Padded, size: float) -> StepResult:
         """Natural-gradient steps of size one with a damped fallback; `size` is for draws."""
-        problem, batch = self.problem, self.problem.batch(block)
+        problem, batch = self.problem, _visited(self.problem, values, items, block)
         sites = ScalarSites(block.gather(self.linear), block.gather(self.precision))
         posterior = fit_sites(
             problem.layout,
             _frozen(values),
             _detached(items),
-            batch,
+            batch.still(),
             sites,
             self.site_steps,
         )
@@ -91,7 +97,7 @@ class ScalarFamily:
         self.linear[where] = posterior.sites.linear[batch.mask]
         self.precision[where] = posterior.sites.precision[batch.mask]
         with torch.no_grad():
-            self._add_precision(values, batch, posterior)
+            self._add_precision(values, batch.still(), posterior)
         target = objective(problem.layout, values, items, batch, posterior)
         return StepResult(target, float(posterior.elbo.sum()))
 
@@ -106,7 +112,7 @@ class ScalarFamily:
         site = posterior.sites.precision[mask]
         rho = reliability(values, batch.kind)[mask].detach()
         weight = rho**2 * site * (1.0 - site * smoothed.predictor_var[mask]).clamp_min(0.0)
-        state = values["mean"].detach() + smoothed.mean[mask]
+        state = values["mean"].detach() + batch.total(smoothed.mean)[mask]
         extended = torch.cat((state, torch.ones_like(state[:, :1])), 1)
         outer = extended[:, :, None] * extended[:, None, :]
         self.blocks.index_add_(0, batch.item[mask], outer * weight[:, None, None])
@@ -116,7 +122,7 @@ class ScalarFamily:
         problem = self.problem
         belief = Belief.prior(problem.history.n_users, values, diagonal=False)
         for block in padded_batches(problem.history, BELIEF_EVENTS, self.linear.device):
-            batch = problem.batch(block)
+            batch = problem.batch(block).with_context(problem.layout, values, items.vectors)
             terms = event_terms(values, items, batch)
             sites = ScalarSites(block.gather(self.linear), block.gather(self.precision))
             walk = batch.walk(problem.layout, values)
@@ -157,7 +163,7 @@ class ChoiceFamily:
 
     def step(self, values: Globals, items: Items, block: Padded, size: float) -> StepResult:
         """One natural-gradient step of `size` from one draw of the smoothed marginals."""
-        problem, batch = self.problem, self.problem.batch(block)
+        problem, batch = self.problem, _visited(self.problem, values, items, block)
         frozen, still = _frozen(values), _detached(items)
         choices = flat_choices(frozen, batch, event_positions(block, batch.mask), problem.rows)
         sites = DiagonalSites(block.gather(self.linear), block.gather(self.precision))
@@ -165,7 +171,7 @@ class ChoiceFamily:
             problem.layout,
             frozen,
             still,
-            batch,
+            batch.still(),
             choices,
             sites,
             size,

@@ -106,7 +106,10 @@ def filter_scalar(
         extra = torch.zeros_like(var)
         if item_cov is not None:
             block = item_cov[batch.item[:, t]]
-            extra = rho[:, t] * item_variance(block, values["mean"] + now.mean, now.cov)
+            total = values["mean"] + now.mean
+            if batch.context is not None:
+                total = total + batch.context[:, t]
+            extra = rho[:, t] * item_variance(block, total, now.cov)
         out[0, :, t], out[1, :, t] = mean + terms.offset[:, t], var + extra
         site = _local_site(emission, terms, batch, t, (mean, var, extra))
         state = absorb(state, along, (mean, var), site)
@@ -163,7 +166,8 @@ def filter_choice(
         out[0, :, t], out[1, :, t] = mean, var
         active = torch.nonzero(mask[:, t])[:, 0]
         part = choices.at(position[active, t])
-        seen = look(values, items, part, mean[active])
+        total = mean if batch.context is None else mean + batch.context[:, t]
+        seen = look(values, items, part, total[active])
         log_prob[active, t] = seen.log_prob
         chosen = items.vectors[part.item]
         site = choice_site(chosen, seen.moments, mean[active], part.rho)

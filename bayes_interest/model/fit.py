@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -16,6 +17,8 @@ from bayes_interest.config import FitConfig
 from bayes_interest.model.families import ChoiceFamily, Family, ScalarFamily
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import (
+    CONTEXT,
+    COVARIATES,
     PRIOR_SCALES,
     SCALE_CENTRES,
     Globals,
@@ -29,6 +32,7 @@ from bayes_interest.model.text_posterior import diagonal_of, text_posterior_cov
 
 BY_MOMENTS = ("log_residual_scale", "log_offset_scale")
 GRADIENT_NORM = 1.0
+COVARIATE_PACE, CONTEXT_PACE = 2.0, 0.15
 Validate = Callable[[Globals, Belief], float]
 
 
@@ -66,13 +70,14 @@ def fit_globals(
     validate: Validate | None = None,
     n_epochs: int | None = None,
     label: str = "fit",
+    given: Globals | None = None,
 ) -> GlobalFit:
     """Ascend the ELBO for at most `config.max_epochs` epochs, or stop after exactly `n_epochs`.
 
     With `validate` the epoch of the lowest held-back loss is returned, and the ascent stops
-    `config.patience` epochs after it.
+    `config.patience` epochs after it. Parameters in `given` stay as they are.
     """
-    run = _Run(problem, config, n_candidates)
+    run = _Run(problem, config, n_candidates, given or {})
     records: list[EpochRecord] = []
     best: tuple[float, GlobalFit] | None = None
     last = n_epochs or config.max_epochs
@@ -96,24 +101,29 @@ def fit_globals(
 class _Run:
     """The moving parts of one fit."""
 
-    def __init__(self, problem: Problem, config: FitConfig, n_candidates: int | None) -> None:
+    def __init__(
+        self, problem: Problem, config: FitConfig, n_candidates: int | None, given: Globals
+    ) -> None:
         self.problem = problem
         self.generator = torch.Generator().manual_seed(config.seed)
         layout = problem.layout
         self.values = initial_globals(layout, self.generator, problem.features.new_zeros(1))
+        self.values |= {name: value.clone() for name, value in given.items()}
         self.family = self._family(config, n_candidates)
         self.blocks = problem.blocks(config.batch_events)
         self.n_events = len(problem.history)
         for name, value in self.values.items():
-            value.requires_grad_(name not in BY_MOMENTS)
+            value.requires_grad_(name not in BY_MOMENTS and name not in given)
+        self._leave_rates(given)
         self.mix = torch.eye(layout.state_dim, dtype=problem.features.dtype)
         self.mix = self.mix.to(problem.features.device).requires_grad_()
         self.trained = [value for value in self.values.values() if value.requires_grad]
         self.trained.append(self.mix)
-        self.optimizer = torch.optim.Adam(self.trained, config.learning_rate, betas=(0.9, 0.99))
+        groups = self._groups(config.learning_rate)
+        self.optimizer = torch.optim.Adam(groups, config.learning_rate, betas=(0.9, 0.99))
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
-            config.learning_rate,
+            [group["lr"] for group in groups],
             config.max_epochs * len(self.blocks),
             pct_start=0.2,
             div_factor=5.0,
@@ -121,6 +131,26 @@ class _Run:
             cycle_momentum=False,
         )
         self.item_cov = self.text_cov = problem.features.new_zeros(0)
+
+    def _leave_rates(self, given: Globals) -> None:
+        """The weights of running rates are for the held-back slice to say: smoothed states have
+        seen what the rates foretell.
+        """
+        n_rates = self.problem.layout.kinds.n_rates
+        if n_rates and COVARIATES not in given:
+            keep = torch.ones_like(self.values[COVARIATES])
+            keep[-n_rates:] = 0.0
+            self.values[COVARIATES].register_hook(lambda slope: slope * keep)
+
+    def _groups(self, rate: float) -> list[dict[str, Any]]:
+        """Covariates' few weights have far to go; the context's many had better go slowly."""
+        groups: dict[float, list[Tensor]] = {1.0: [self.mix]}
+        for name, value in self.values.items():
+            if value.requires_grad:
+                pace = COVARIATE_PACE if name == COVARIATES else 1.0
+                pace = CONTEXT_PACE if name.startswith(CONTEXT) else pace
+                groups.setdefault(pace, []).append(value)
+        return [{"params": part, "lr": pace * rate} for pace, part in groups.items()]
 
     def _family(self, config: FitConfig, n_candidates: int | None) -> Family:
         if self.problem.layout.emission == "choice":

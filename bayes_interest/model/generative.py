@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyro
 import pyro.distributions as dist
@@ -61,6 +61,7 @@ def interest_program(design: Design, observed: bool = True) -> Tensor:
     layout, batch = design.layout, design.batch
     values = sample_globals(layout, design.features)
     items = item_terms(layout, values, design.features)
+    design = replace(design, batch=batch.with_context(layout, values, items.vectors))
     walk = batch.walk(layout, values)
     n_users, n_steps = batch.mask.shape
     with pyro.plate("users", n_users, dim=-1):
@@ -79,7 +80,7 @@ def outcome_distribution(
     """The family's distribution of every event's outcome, batch shape (user, step)."""
     layout, batch = design.layout, design.batch
     if layout.emission == "choice":
-        logits = state @ vectors.T + offsets
+        logits = batch.total(state) @ vectors.T + offsets
         if design.candidate_offset is not None:
             logits = logits + design.candidate_offset
         return dist.Categorical(logits=logits * reliability(values, batch.kind)[..., None])

@@ -1,7 +1,8 @@
 """The global parameters: what they are, their priors, and the linear predictor they define.
 
-`a(u, i, t) = rho_kind * ( x_i . (m_0 + y_u(t)) + b_i + w_pop * pop_i(t) + w_rep * rep_ui(t) )`
-with `x_i = W phi_i + r_i` and `b_i = b + w_b . phi_i + e_i`; `y` starts at N(0, I) and walks.
+`a(u, i, t) = rho_kind * ( x_i . (m_0 + y_u(t) + c_u(t)) + b_i + w . s_ui(t) )`
+with `x_i = W phi_i + r_i` and `b_i = b + w_b . phi_i + e_i`; `y` starts at N(0, I) and walks,
+`s` are the covariates of `events/surroundings.py`, `c` the context of `context.py`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import torch
 from torch import Tensor
 
 from bayes_interest.emissions.ordered import OrderedEmission, bernoulli_emission, increasing_cuts
+from bayes_interest.events.surroundings import Kinds
 
 REFERENCE_KIND = 0
+COVARIATES = "covariate_weight"
+CONTEXT, CONTEXT_HEADS = "context_", 2
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,22 @@ class Layout:
     n_kinds: int = 1
     n_levels: int = 2
     residuals: bool = True
-    popularity: bool = False
+    popularity_days: tuple[float, ...] = ()
     repeats: bool = False
+    succession: bool = False
+    rates: bool = False
     half_life_days: float | None = None
     log_drift_centre: tuple[float, ...] = ()
     event_drift: bool = False  # interest also moves with every event, not only with time
+    context_layers: int = 0  # of the context network; 0 is none
+    context_dim: int = 64
+    context_events: int = 50  # how far back a layer of it looks
+
+    @property
+    def kinds(self) -> Kinds:
+        """Which covariates the predictor has."""
+        top = float(self.n_levels - 1) if self.emission == "rating" else 1.0
+        return Kinds(self.popularity_days, self.repeats, self.succession, self.rates, top)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every parameter, in the order of the generative program."""
@@ -59,10 +74,32 @@ class Layout:
             shapes |= {"log_noise_scale": ()}
         if self.n_kinds > 1:
             shapes |= {"log_reliability": (self.n_kinds - 1,)}
-        if self.popularity:
-            shapes |= {"popularity_weight": ()}
-        if self.repeats:
-            shapes |= {"repeat_weight": ()}
+        if self.kinds.names:
+            shapes |= {COVARIATES: (len(self.kinds.names),)}
+        if self.context_layers:
+            shapes |= self._context_shapes()
+        return shapes
+
+    def _context_shapes(self) -> dict[str, tuple[int, ...]]:
+        width, dim = self.context_dim, self.state_dim
+        shapes: dict[str, tuple[int, ...]] = {
+            "context_item": (width, dim),
+            "context_gap": (width, 4),
+            "context_wait": (width, 4),
+            "context_head": (dim, width),
+        }
+        if self.emission != "choice":
+            shapes |= {"context_outcome": (width,)}
+        if self.n_kinds > 1:
+            shapes |= {"context_kind": (self.n_kinds, width)}
+        for layer in range(self.context_layers):
+            shapes |= {
+                f"context_qkv_{layer}": (3 * width, width),
+                f"context_distance_{layer}": (CONTEXT_HEADS, self.context_events),
+                f"context_out_{layer}": (width, width),
+                f"context_up_{layer}": (2 * width, width),
+                f"context_down_{layer}": (width, 2 * width),
+            }
         return shapes
 
 
@@ -75,8 +112,7 @@ PRIOR_SCALES = {
     "intercept": 0.5,
     "bias": 3.0,
     "log_reliability": 0.5,
-    "popularity_weight": 1.0,
-    "repeat_weight": 2.0,
+    COVARIATES: 2.0,
     "log_drift": 1.5,
     "log_residual_scale": 1.0,
     "log_offset_scale": 1.0,
@@ -108,6 +144,9 @@ def prior(layout: Layout, name: str, values: Globals, like: Tensor) -> tuple[Ten
         scale = values["log_residual_scale"].exp().expand(shape)
     elif name == "offset":
         scale = values["log_offset_scale"].exp().expand(shape)
+    elif name.startswith(CONTEXT):
+        fan_in = shape[-1] if len(shape) > 1 and "distance" not in name else 1
+        scale = like.new_full(shape, 1.0 / math.sqrt(fan_in))
     else:
         scale = like.new_full(shape, PRIOR_SCALES[name])
     return mean, scale
@@ -137,8 +176,11 @@ def initial_globals(layout: Layout, generator: torch.Generator, like: Tensor) ->
     """Starting point of a fit: prior centres, with small random projections."""
     values: Globals = {}
     for name, shape in layout.shapes().items():
-        mean, _ = prior(layout, name, values, like)
+        mean, scale = prior(layout, name, values, like)
         values[name] = mean.clone()
+        if name.startswith(CONTEXT) and name != "context_head":  # so that it starts at nothing
+            noise = torch.randn(shape, generator=generator, dtype=torch.float64).to(like)
+            values[name] = 0.7 * scale * noise
         if name in ("weight", "residual"):
             noise = torch.randn(shape, generator=generator, dtype=torch.float64).to(like)
             values[name] = noise * (0.6 if name == "weight" else 0.03)
@@ -186,6 +228,14 @@ def emission_of(layout: Layout, values: Globals) -> OrderedEmission:
 
         return GaussianEmission((2.0 * values["log_noise_scale"]).exp())  # type: ignore[return-value]
     return bernoulli_emission(values["mean"])
+
+
+def weighed(covariates: Tensor, weight: Tensor) -> Tensor:
+    """`covariates @ weight`, (..., covariate) to (...); its bits do not depend on the place."""
+    total = covariates[..., 0] * weight[0]
+    for column in range(1, len(weight)):
+        total = total + covariates[..., column] * weight[column]
+    return total
 
 
 def layout_dict(layout: Layout) -> dict[str, object]:

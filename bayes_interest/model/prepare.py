@@ -203,6 +203,9 @@ def item_texts(ids: np.ndarray, log: EventLog | None, table: ItemTable | None) -
     return [known.get(item, "") for item in ids.tolist()]
 
 
+POPULARITY_DAYS = (1.0, 7.0, 30.0, 120.0)
+
+
 @dataclass(frozen=True)
 class Embedded:
     """Raw item vectors and which items have one."""
@@ -248,22 +251,28 @@ class Standardizer:
         return features
 
 
-def resolved(config: ModelConfig, family: str, history: History) -> ModelConfig:
+def windows(days: float | tuple[float, ...] | str | None) -> tuple[float, ...]:
+    """Popularity windows as a tuple, of a decided configuration."""
+    if days is None or isinstance(days, str):
+        return ()
+    return tuple(days) if isinstance(days, tuple) else (float(days),)
+
+
+def resolved(config: ModelConfig, family: str) -> ModelConfig:
     """The configuration with every "auto" decided."""
     days = config.popularity_days
     if days == "auto":
-        days = 7.0 if family == "choice" else None
-    repeats = config.repeats
-    if repeats == "auto":
-        pairs = history.user_index.astype(np.int64) * (history.item_index.max(initial=0) + 1)
-        pairs = (pairs + history.item_index)[history.absorb]
-        share = 1.0 - len(np.unique(pairs)) / max(len(pairs), 1)
-        repeats = family == "choice" and share > 0.01
+        days = POPULARITY_DAYS if family == "choice" else None
+    repeats = family == "choice" if config.repeats == "auto" else config.repeats
+    follows = family == "choice" if config.succession == "auto" else config.succession
+    rates = family != "choice" if config.rates == "auto" else config.rates
     moves = family == "choice" if config.event_drift == "auto" else config.event_drift
     return replace(
         config,
         emission=cast(EmissionName, family),
         popularity_days=days,
         repeats=bool(repeats),
+        succession=bool(follows),
+        rates=bool(rates) and family != "choice",
         event_drift=moves,
     )

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from bayes_interest.events.history import History, Padded, padded_batches
-from bayes_interest.events.popularity import RecentCounts
+from bayes_interest.events.surroundings import Surroundings
 from bayes_interest.model.batch import Batch, EventTensors
-from bayes_interest.model.candidates import CandidateRows, candidate_rows
+from bayes_interest.model.candidates import CandidateRows
 from bayes_interest.model.parameters import Layout
 
 MAX_CHOICE_TABLE = 40_000_000
@@ -27,17 +27,19 @@ class Problem:
     layout: Layout
     features: Tensor  # standardised text embeddings, (item, embed_dim)
     history: History
-    recent: RecentCounts | None  # popularity, where the layout has it
 
     @cached_property
     def events(self) -> EventTensors:
         """The log's columns on the device."""
-        return EventTensors.of(self.history, self.features.dtype, self.features.device)
+        like = self.features
+        return EventTensors.of(self.history, like.dtype, like.device, None, self.rows.own())
 
     @cached_property
     def rows(self) -> CandidateRows:
-        """Choice: extra logits of the candidates of each event."""
-        return candidate_rows(self.history, self.recent, self.layout.n_items, self.layout.repeats)
+        """The covariates of each event."""
+        layout = self.layout
+        surroundings = Surroundings(self.history, layout.n_items, layout.kinds)
+        return CandidateRows(surroundings, np.arange(len(self.history)))
 
     def batch_size(self, batch_events: int) -> int:
         """Events per batch: as asked; less where an epoch would have too few steps, or the table
@@ -59,15 +61,8 @@ class Problem:
 
     def before(self, keep: np.ndarray, n_items: int) -> Problem:
         """The same problem with some events and the first `n_items` items only."""
-        recent = self.recent
-        history = self.history.take(keep)
-        if recent is not None:
-            recent = RecentCounts.of(
-                history.item_index, history.seconds, n_items, recent.window_days
-            )
-        return Problem(
-            replace(self.layout, n_items=n_items), self.features[:n_items], history, recent
-        )
+        layout = replace(self.layout, n_items=n_items)
+        return Problem(layout, self.features[:n_items], self.history.take(keep))
 
 
 def event_positions(block: Padded, mask: Tensor) -> np.ndarray:

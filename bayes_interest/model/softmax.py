@@ -14,10 +14,12 @@ from torch import Tensor
 
 from bayes_interest.emissions.choice import ChoiceMoments
 from bayes_interest.model.candidates import CandidateRows
-from bayes_interest.model.parameters import Globals, Items
+from bayes_interest.model.parameters import COVARIATES, Globals, Items, weighed
 
 CHUNK_LOGITS = 4_000_000
-Entries = list[tuple[str, Tensor, Tensor, Tensor]]  # weight name, row, column, value
+Entries = list[
+    tuple[slice, Tensor, Tensor, Tensor]
+]  # which covariates, row, place in the table, values
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,7 @@ class Choices:
     item: Tensor  # the chosen item, (event,)
     rho: Tensor  # reliability: multiplies every logit, (event,)
     kind: Tensor  # (event,)
-    popularity: Tensor  # of the chosen item, (event,)
-    repeats: Tensor  # of the chosen item, (event,)
+    covariates: Tensor  # of the chosen item, (event, covariate)
     events: np.ndarray  # positions in `rows`
     rows: CandidateRows
 
@@ -54,8 +55,7 @@ class Choices:
             self.item[which],
             self.rho[which],
             self.kind[which],
-            self.popularity[which],
-            self.repeats[which],
+            self.covariates[which],
             events,
             self.rows,
         )
@@ -113,7 +113,7 @@ def gradient_sums(values: Globals, items: Items) -> dict[str, Tensor]:
     vectors = torch.zeros_like(items.vectors)
     curvature = torch.cat((vectors, offsets[:, None]), 1)
     sums = {"vectors": vectors, "offsets": offsets, "curvature": curvature}
-    for name in ("popularity_weight", "repeat_weight", "log_reliability"):
+    for name in (COVARIATES, "log_reliability"):
         if name in values:
             sums[name] = torch.zeros_like(values[name])
     return sums
@@ -136,8 +136,8 @@ class _Chunk:
         offsets = items.offsets if sample is None else items.offsets[sample.index]
         self.entries = self._entries(values)
         table = torch.addmm(offsets, states, self.vectors.T)
-        for name, row, column, value in self.entries:
-            table.index_put_((row, column), values[name] * value, accumulate=True)
+        for columns, _, flat, value in self.entries:
+            table.view(-1).scatter_add_(0, flat, weighed(value, values[COVARIATES][columns]))
         self.raw_own = self._own_logit(values)
         self.raw = table if "log_reliability" in values else None
         scaled = table if self.raw is None else table * choices.rho[:, None]
@@ -157,22 +157,21 @@ class _Chunk:
         choices = self.choices
         own = (self.items.vectors[choices.item] * self.states).sum(1)
         own = own + self.items.offsets[choices.item]
-        if "popularity_weight" in values:
-            own = own + values["popularity_weight"] * choices.popularity
-        if "repeat_weight" in values:
-            own = own + values["repeat_weight"] * choices.repeats
+        if COVARIATES in values:
+            own = own + weighed(choices.covariates, values[COVARIATES])
         return own
 
     def _entries(self, values: Globals) -> Entries:
         out: Entries = []
         device, dtype = self.states.device, self.states.dtype
-        for name, row, column, value in self.choices.rows.entries(self.choices.events):
+        for columns, row, column, value in self.choices.rows.entries(self.choices.events):
             row, column, value = row.to(device), column.to(device), value.to(device, dtype)
             if self.sample is not None:
                 column = self.sample.position[column]
                 keep = column >= 0
                 row, column, value = row[keep], column[keep], value[keep]
-            out.append((name, row, column, value))
+            width = self.vectors.shape[0]
+            out.append((columns, row, row * width + column, value))
         return out
 
     def moments(self) -> tuple[Tensor, Tensor]:
@@ -201,10 +200,12 @@ class _Chunk:
             slope = choices.rho * (rest * self.raw_own - self.raw_mean)
             other = choices.kind > 0
             sums["log_reliability"].index_add_(0, choices.kind[other] - 1, slope[other])
-        for name, row, column, value in self.entries:
-            pulled = (self.probs[row, column] * value * choices.rho[row]).sum()
-            own = choices.popularity if name == "popularity_weight" else choices.repeats
-            sums[name].add_((rest * choices.rho * own).sum() - pulled)
+        if COVARIATES in sums:
+            sums[COVARIATES].add_((rest * choices.rho) @ choices.covariates)
+        for columns, row, flat, value in self.entries:
+            pulled = self.probs.view(-1).take(flat)
+            pulled = pulled if self.raw is None else pulled * choices.rho[row]
+            sums[COVARIATES][columns] -= pulled @ value
         if "curvature" in sums:
             self._collect_curvature(sums["curvature"])
         push = choices.rho * rest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ import torch
 from bayes_interest.errors import InputError, ItemError
 from bayes_interest.events.read import EventLog, ItemTable
 from bayes_interest.events.split import moment_seconds
-from bayes_interest.model.candidates import POPULARITY
+from bayes_interest.model.candidates import extra_table
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.prepare import embed_items, item_texts, log_history
-from bayes_interest.posterior.online import absorb
+from bayes_interest.posterior.online import absorb, moments_of
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     Interval,
@@ -44,6 +43,7 @@ from bayes_interest.schema import (
     RANK,
     SD,
     SECONDS_PER_DAY,
+    SLATE,
     TIMESTAMP,
     UPPER,
     USER_ID,
@@ -195,7 +195,7 @@ def trajectory(
         belief = smoothed_beliefs(posterior, int(user), seconds)
         for row, second in enumerate(seconds):
             one = Belief(belief.mean[row : row + 1], belief.cov[row : row + 1])
-            extra = _past_circumstances(posterior, second)
+            extra = _past_circumstances(posterior, int(user), second)
             table = _pairs(posterior, one, extra, (int(user), what), prob, n_draws)
             table.insert(2, TIMESTAMP, pd.to_datetime(second, unit="s", utc=True))
             tables.append(table)
@@ -215,12 +215,16 @@ def _grid(posterior: Posterior, user: int, every_days: float | None) -> np.ndarr
     return np.append(np.arange(times[0], times[-1], step), times[-1])
 
 
-def _past_circumstances(posterior: Posterior, second: float) -> torch.Tensor:
-    """Popularity of the moment; the user's own repeats are left out of the picture."""
-    extra = posterior.features.new_zeros(1, posterior.layout.n_items)
-    if posterior.recent is not None and POPULARITY in posterior.values:
-        rows = posterior.recent.rows(np.array([second])).toarray()
-        extra += posterior.values[POPULARITY] * torch.as_tensor(rows).to(extra)
+def _past_circumstances(posterior: Posterior, user: int, second: float) -> torch.Tensor:
+    """Extra predictor of every item at a moment of the past.
+
+    For choice the user's own past items are left out of the picture: an item that is not taken
+    twice would fall to nothing once it is taken.
+    """
+    choice = posterior.layout.emission == "choice"
+    who = np.array([posterior.history.n_users if choice else user])
+    rows = moments_of(posterior, who, np.array([second]))
+    extra = extra_table(rows.surroundings, rows.moment, posterior.values)
     return extra + novelty(posterior, np.array([second]))
 
 
@@ -251,10 +255,7 @@ def widened(
             f"model was fitted with {width} per item (1: without any text). Refit with texts, or "
             "leave the events of new items out"
         )
-    wider = posterior.with_items(new, embedded)
-    if wider.recent is None:
-        return wider
-    return replace(wider, recent=replace(wider.recent, n_items=wider.layout.n_items))
+    return posterior.with_items(new, embedded)
 
 
 def update(
@@ -276,17 +277,23 @@ def score_events(
     exclude_seen: bool,
     prob: float,
     n_draws: int,
+    k: int | None = None,
 ) -> pd.DataFrame:
     """See `InterestModel.score_events`."""
+    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
+        raise InputError(f"k={k!r}: expected a whole number >= 1, or None")
     check_prob(prob)
     check_draws(n_draws)
     posterior = widened(posterior, log, table, encoder)
     config = posterior.config
     history = log_history(log, posterior.vocabulary, config.emission, config)
-    scores, history = score_history(posterior, history, prob, exclude_seen, n_draws)
+    scores, history = score_history(posterior, history, prob, exclude_seen, n_draws, k)
     frame = pd.DataFrame(
         {**_interval_columns(scores.interval), LOG_PROB: scores.log_prob, RANK: scores.rank}
     )
+    if scores.slate is not None:
+        ids = posterior.vocabulary.items.ids
+        frame[SLATE] = [ids[row[row >= 0]].tolist() for row in scores.slate]
     back = np.empty(len(history), dtype=np.int64)
     back[history.order] = np.arange(len(history))
     frame = frame.iloc[back].reset_index(drop=True)  # now in the order of log.frame

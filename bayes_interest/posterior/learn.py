@@ -14,12 +14,10 @@ from tqdm.auto import tqdm
 from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import DeviceError
 from bayes_interest.events.history import History
-from bayes_interest.events.popularity import RecentCounts
 from bayes_interest.events.read import EventLog, ItemTable
-from bayes_interest.model.candidates import annotate
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.fit import GlobalFit, fit_globals
-from bayes_interest.model.parameters import Globals, Layout
+from bayes_interest.model.parameters import COVARIATES, Globals, Layout
 from bayes_interest.model.prepare import (
     Embedded,
     FamilyChoice,
@@ -33,12 +31,14 @@ from bayes_interest.model.prepare import (
     learn_vocabulary,
     log_history,
     resolved,
+    windows,
 )
 from bayes_interest.model.problem import Problem, torch_dtype
 from bayes_interest.model.text_posterior import with_text_variance
+from bayes_interest.posterior.covariates import Tuned, tune_covariates
 from bayes_interest.posterior.online import absorb, filter_history, restarted
 from bayes_interest.posterior.posterior import FitSummary, Posterior, cold_items
-from bayes_interest.posterior.predict import held_back_loss, tune_cold_shift
+from bayes_interest.posterior.predict import held_back_loss
 from bayes_interest.schema import SECONDS_PER_DAY
 from bayes_interest.text.encoder import Encoder
 
@@ -77,9 +77,7 @@ def prepare(
     history = log_history(log, vocabulary, family.name, config)
     texts = item_texts(vocabulary.items.ids, log, table)
     embedded = embed_items(vocabulary.items.ids, texts, encoder, progress)
-    return Prepared(
-        resolved(config, family.name, history), family, vocabulary, embedded, history, n_fit
-    )
+    return Prepared(resolved(config, family.name), family, vocabulary, embedded, history, n_fit)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -108,8 +106,13 @@ def make_layout(ready: Prepared, features_dim: int) -> Layout:
         n_kinds=len(ready.vocabulary.kinds),
         n_levels=max(2, len(ready.vocabulary.levels)),
         residuals=config.item_residuals,
-        popularity=config.popularity_days is not None,
+        popularity_days=windows(config.popularity_days),
         repeats=bool(config.repeats),
+        succession=bool(config.succession),
+        rates=bool(config.rates),
+        context_layers=int(config.context_layers),
+        context_dim=config.context_dim,
+        context_events=config.context_events,
         half_life_days=config.half_life_days,
         log_drift_centre=drift_centres(history, config.state_dim),
         event_drift=bool(config.event_drift),
@@ -156,6 +159,7 @@ def learn(
                 ready.config.n_candidates,
                 n_epochs=None if held is None else chosen.best_epoch,
                 label="fit",
+                given=_given(chosen),
             )
     summary = FitSummary(
         ready.family.reason,
@@ -169,20 +173,18 @@ def learn(
     return absorb(posterior, ready.history)
 
 
+def _given(chosen: GlobalFit) -> Globals:
+    """What the held-back slice has settled: a fit of everything keeps it."""
+    return {name: value for name, value in chosen.values.items() if name == COVARIATES}
+
+
 def _problem(ready: Prepared, device: torch.device) -> Problem:
     config, history = ready.config, ready.history
     standardizer = Standardizer.of(ready.embedded, ready.n_fit)
     features = torch.as_tensor(standardizer.apply(ready.embedded)[: ready.n_fit])
     features = features.to(device, torch_dtype(config.dtype))
     use = history.take(history.absorb)
-    recent = None
-    if config.popularity_days is not None:
-        recent = RecentCounts.of(
-            use.item_index, use.seconds, ready.n_fit, float(config.popularity_days)
-        )
-    layout = make_layout(ready, features.shape[1])
-    use = annotate(use, recent, ready.n_fit, layout.repeats)
-    return Problem(layout, features, use, recent)
+    return Problem(make_layout(ready, features.shape[1]), features, use)
 
 
 def _choose_epochs(
@@ -205,13 +207,34 @@ def _choose_epochs(
     if not usable:
         return none, None, ["the log is too small to hold back a slice of time"]
     part = full.before(early, n_items)
-    part = replace(part, history=annotate(part.history, part.recent, n_items, part.layout.repeats))
     watch = _Watch(ready, part, full, early)
-    chosen = fit_globals(
-        part, fit, ready.config.n_candidates, validate=watch.loss, label="choose epochs"
+    chosen, tuned = _search(ready, part, fit, watch, {})
+    if full.layout.rates and bool(chosen.values[COVARIATES].any()):
+        # The states had to carry what the rates foretell: once more, without that load.
+        chosen, tuned = _search(ready, part, fit, watch, _given(chosen))
+    return (
+        chosen,
+        tuned.cold_shift,
+        [f"{n_late} of {len(early)} events held back to choose the epochs"],
     )
-    shift = watch.cold_shift(chosen) if full.layout.emission == "choice" else 0.0
-    return chosen, shift, [f"{n_late} of {len(early)} events held back to choose the epochs"]
+
+
+def _search(
+    ready: Prepared, part: Problem, fit: FitConfig, watch: _Watch, given: Globals
+) -> tuple[GlobalFit, Tuned]:
+    """The epoch that the held-back slice likes best, with covariates weighed by it."""
+    chosen = fit_globals(
+        part,
+        fit,
+        ready.config.n_candidates,
+        validate=watch.loss,
+        label="choose epochs",
+        given=given,
+    )
+    tuned = watch.tuned(chosen)
+    if tuned.weight is not None:
+        chosen = replace(chosen, values=chosen.values | {COVARIATES: tuned.weight})
+    return chosen, tuned
 
 
 def _varied(full: Problem, early: np.ndarray) -> bool:
@@ -241,9 +264,7 @@ class _Watch:
             item_cov = full.features.new_zeros(shape)
         new = full.layout.n_items - part.layout.n_items
         shell = _shell(self.ready, full, **cold_items(part.layout, values, item_cov, new))
-        return replace(
-            shell, belief=belief, last_seconds=self.last, history=part.history, recent=part.recent
-        )
+        return replace(shell, belief=belief, last_seconds=self.last, history=part.history)
 
     def loss(self, values: Globals, belief: Belief) -> float:
         """Minus mean log probability of the slice."""
@@ -251,12 +272,12 @@ class _Watch:
         found, _, _ = filter_history(posterior, self.late)
         return held_back_loss(posterior, found)
 
-    def cold_shift(self, chosen: GlobalFit) -> float:
-        """Logit of items without earlier events that the slice supports best."""
+    def tuned(self, chosen: GlobalFit) -> Tuned:
+        """Covariates' weights, and the logit of items without earlier events, by the slice."""
         assert chosen.beliefs is not None
         posterior = self._posterior(chosen.values, chosen.beliefs, chosen.item_cov)
         found, _, _ = filter_history(posterior, self.late)
-        return tune_cold_shift(posterior, found)
+        return tune_covariates(posterior, found)
 
 
 def _shell(ready: Prepared, full: Problem, **parts: Any) -> Posterior:
@@ -275,7 +296,6 @@ def _shell(ready: Prepared, full: Problem, **parts: Any) -> Posterior:
         belief=Belief.prior(n_users, values, diagonal),
         last_seconds=np.full(n_users, np.nan),
         history=ready.history,
-        recent=full.recent,
         summary=parts.pop("summary", FitSummary("", (), 0, False, 0.0, ())),
         encoder_spec=parts.pop("encoder_spec", None),
         **parts,

@@ -9,29 +9,48 @@ import torch
 from torch import Tensor
 
 from bayes_interest.errors import TimeOrderError
-from bayes_interest.events.history import History, Padded, join_histories, padded_batches
+from bayes_interest.events.history import (
+    History,
+    Padded,
+    join_histories,
+    make_history,
+    padded_batches,
+)
+from bayes_interest.events.surroundings import surroundings_of
 from bayes_interest.model.batch import Batch, EventTensors
-from bayes_interest.model.candidates import CandidateRows, annotate, candidate_rows
+from bayes_interest.model.candidates import CandidateRows
 from bayes_interest.model.choice_bound import flat_choices
+from bayes_interest.model.context import Tokens, context_after, encode_events, reach
 from bayes_interest.model.filtering import Belief, filter_choice, filter_scalar
 from bayes_interest.model.problem import event_positions
 from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.schema import SECONDS_PER_DAY
 
 FILTER_EVENTS = 16_384
 ROUND_NUMBER = 64
+CONTEXT_EVENTS = 4_096
 
 
 @dataclass(frozen=True)
 class Forecasts:
     """What was believed just before each event of a history, in its order."""
 
-    history: History  # annotated with popularity and repeats
+    history: History
     state_mean: Tensor  # deviation, (event, state_dim)
     state_cov: Tensor | None  # (event, D, D), or (event, D) for choice; on request otherwise
     mean: Tensor | None  # scalar families: predictor of the event, (event,)
     var: Tensor | None  # likewise
     log_prob: Tensor | None  # choice: of the chosen item at the mean state, (event,)
-    rows: CandidateRows | None  # choice: extra logits of the candidates
+    rows: CandidateRows  # covariates of every item
+    context: Tensor | None  # c_u(t), (event, state_dim)
+
+    def belief(self, index: Tensor) -> Belief:
+        """About `y + c` just before some events; needs `state_cov`."""
+        mean = self.state_mean[index]
+        if self.context is not None:
+            mean = mean + self.context[index]
+        cov = mean.new_zeros(0) if self.state_cov is None else self.state_cov[index]
+        return Belief(mean, cov)
 
 
 def check_order(posterior: Posterior, history: History) -> None:
@@ -48,14 +67,10 @@ def check_order(posterior: Posterior, history: History) -> None:
         )
 
 
-def prepare_history(posterior: Posterior, history: History) -> History:
-    """Fill in popularity and repeats, given the posterior's past and the history itself."""
+def candidate_rows(posterior: Posterior, history: History) -> CandidateRows:
+    """Covariates of a history's events, given the posterior's past and the history itself."""
     layout = posterior.layout
-    recent = posterior.recent
-    if recent is not None:
-        keep = history.absorb
-        recent = recent.extend(history.item_index[keep], history.seconds[keep], layout.n_items)
-    return annotate(history, recent, layout.n_items, layout.repeats, posterior.chosen)
+    return CandidateRows(*surroundings_of(posterior.history, history, layout.n_items, layout.kinds))
 
 
 def filter_history(
@@ -66,10 +81,13 @@ def filter_history(
     `history` must use the posterior's users and items. Nothing of `posterior` is changed.
     """
     check_order(posterior, history)
-    history = prepare_history(posterior, history)
-    out = _Collector(posterior, history, keep_cov)
+    rows = candidate_rows(posterior, history)
+    out = _Collector(posterior, history, rows, keep_cov)
     after = Belief(posterior.belief.mean.clone(), posterior.belief.cov.clone())
-    events = EventTensors.of(history, out.mean.dtype, out.mean.device, posterior.last_seconds)
+    like, context = posterior.features, contexts(posterior, rows)
+    events = EventTensors.of(
+        history, like.dtype, like.device, posterior.last_seconds, rows.own(), context
+    )
     for block in padded_batches(history, FILTER_EVENTS, out.mean.device):
         users, block = block.users, filled(block)
         start = Belief(after.mean[block.users], after.cov[block.users])
@@ -78,7 +96,7 @@ def filter_history(
     latest = np.full(len(posterior.last_seconds), -np.inf)
     np.maximum.at(latest, history.user_index, history.seconds)
     last = np.where(np.isfinite(latest), latest, posterior.last_seconds)
-    return out.forecasts(), after, last
+    return out.forecasts(context), after, last
 
 
 def filled(block: Padded) -> Padded:
@@ -98,11 +116,13 @@ def filled(block: Padded) -> Padded:
 class _Collector:
     """Runs the family's filter block by block and keeps the forecasts in history order."""
 
-    def __init__(self, posterior: Posterior, history: History, keep_cov: bool) -> None:
+    def __init__(
+        self, posterior: Posterior, history: History, rows: CandidateRows, keep_cov: bool
+    ) -> None:
         self.posterior, self.history, self.keep_cov = posterior, history, keep_cov
         like, dim, n_events = posterior.features, posterior.layout.state_dim, len(history)
         self.choice = posterior.belief.diagonal
-        self.rows = _rows(posterior, history) if self.choice else None
+        self.rows = rows
         self.mean, self.var, self.log_prob = like.new_zeros(3, n_events)
         self.state_mean = like.new_zeros(n_events, dim)
         shape = (n_events, dim) if self.choice else (n_events, dim, dim)
@@ -112,7 +132,7 @@ class _Collector:
         """Filter one block."""
         posterior, flat = self.posterior, block.event[block.mask]
         layout, values, items = posterior.layout, posterior.values, posterior.items
-        if self.rows is not None:
+        if self.choice:
             choices = flat_choices(values, batch, event_positions(block, batch.mask), self.rows)
             chosen, end = filter_choice(layout, values, items, batch, choices, start)
             self.log_prob[flat] = chosen.log_prob[block.mask]
@@ -128,35 +148,86 @@ class _Collector:
             self.state_cov[flat] = found.state_cov[block.mask]
         return end
 
-    def forecasts(self) -> Forecasts:
+    def forecasts(self, context: Tensor | None) -> Forecasts:
         """Everything in history order."""
         cov = self.state_cov if self.choice or self.keep_cov else None
-        if self.choice:
-            return Forecasts(
-                self.history, self.state_mean, cov, None, None, self.log_prob, self.rows
-            )
-        return Forecasts(self.history, self.state_mean, cov, self.mean, self.var, None, None)
+        return Forecasts(
+            self.history,
+            self.state_mean,
+            cov,
+            None if self.choice else self.mean,
+            None if self.choice else self.var,
+            self.log_prob if self.choice else None,
+            self.rows,
+            context,
+        )
 
 
-def _rows(posterior: Posterior, history: History) -> CandidateRows:
-    layout, recent = posterior.layout, posterior.recent
-    if recent is not None:
-        keep = history.absorb
-        recent = recent.extend(history.item_index[keep], history.seconds[keep], layout.n_items)
-    return candidate_rows(history, recent, layout.n_items, layout.repeats, posterior.chosen)
+def contexts(posterior: Posterior, rows: CandidateRows) -> Tensor | None:
+    """`c_u(t)` of moments from the user's absorbed events before them, (moment, state_dim)."""
+    layout, values, like = posterior.layout, posterior.values, posterior.features
+    if not layout.context_layers:
+        return None
+    log = rows.surroundings.log
+    moment, out = rows.moment, like.new_zeros(len(rows.moment), layout.state_dim)
+    if not len(moment):
+        return out
+    use = needed(log, moment, reach(layout) + 1)
+    past = log.take(use)
+    gap = np.diff(log.seconds[log.absorb], prepend=0.0)[use[log.absorb]] / SECONDS_PER_DAY
+    follows = np.diff(past.user_index, prepend=-1) == 0
+    events = EventTensors.of(past, like.dtype, like.device)
+    days = torch.as_tensor(np.where(follows, gap, 0.0)).to(like)
+    hidden = like.new_zeros(len(past), layout.context_dim)
+    for block in padded_batches(past, CONTEXT_EVENTS, like.device):
+        tokens = Tokens(
+            block.gather(events.item),
+            block.gather(events.outcome),
+            block.gather(events.kind),
+            block.gather(days),
+        )
+        found = encode_events(layout, values, posterior.items.vectors, tokens)
+        hidden[block.event[block.mask]] = found[block.mask]
+    last = np.cumsum(use)[moment] - use[moment] - 1  # the absorbed event before each moment
+    some = np.flatnonzero(last >= 0)
+    some = some[past.user_index[last[some]] == log.user_index[moment[some]]]
+    waited = (log.seconds[moment[some]] - past.seconds[last[some]]) / SECONDS_PER_DAY
+    index = torch.as_tensor(some, device=like.device)
+    seen = hidden[torch.as_tensor(last[some], device=like.device)]
+    out[index] = context_after(values, seen, torch.as_tensor(waited).to(like))
+    return out
+
+
+def needed(log: History, moments: np.ndarray, reach: int) -> np.ndarray:
+    """Which absorbed events lie within `reach` events before one of the moments, (event,) bool."""
+    before = np.concatenate(([0], np.cumsum(log.absorb)))
+    high = before[moments]
+    low = np.maximum(before[log.start[log.user_index[moments]]], high - reach)
+    change = np.zeros(before[-1] + 1, dtype=np.int64)
+    np.add.at(change, low, 1)
+    np.add.at(change, high, -1)
+    use = np.zeros(len(log), dtype=bool)
+    use[np.flatnonzero(log.absorb)] = np.cumsum(change)[:-1] > 0
+    return use
+
+
+def moments_of(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) -> CandidateRows:
+    """The surroundings of users at moments that hold no event."""
+    nothing = np.zeros(len(users), dtype=np.int64)
+    never = np.zeros(len(users), dtype=bool)
+    n_users = posterior.history.n_users
+    looks = make_history(users, nothing, seconds, nothing, nothing, n_users, never)
+    found = candidate_rows(posterior, looks)
+    back = np.empty(len(users), dtype=np.int64)
+    back[looks.order] = np.arange(len(users))
+    return CandidateRows(found.surroundings, found.moment[back])
 
 
 def absorb(posterior: Posterior, history: History) -> Posterior:
     """The posterior after more events of its users and items: one filter step per event."""
     forecasts, belief, last = filter_history(posterior, history)
-    recent = posterior.recent
-    if recent is not None:
-        keep = forecasts.history.absorb
-        recent = recent.extend(
-            history.item_index[keep], history.seconds[keep], posterior.layout.n_items
-        )
     joined = join_histories(posterior.history, forecasts.history, len(posterior.vocabulary.users))
-    return replace(posterior, belief=belief, last_seconds=last, history=joined, recent=recent)
+    return replace(posterior, belief=belief, last_seconds=last, history=joined)
 
 
 def restarted(posterior: Posterior) -> Posterior:
@@ -164,14 +235,9 @@ def restarted(posterior: Posterior) -> Posterior:
     n_users = len(posterior.vocabulary.users)
     belief = Belief.prior(n_users, posterior.values, posterior.belief.diagonal)
     empty = posterior.history.take(np.zeros(0, dtype=np.int64))
-    recent = posterior.recent
-    if recent is not None:
-        nothing = np.zeros(0, dtype=np.int64)
-        recent = replace(recent, item_index=nothing, seconds=np.zeros(0))
     return replace(
         posterior,
         belief=belief,
         last_seconds=np.full(n_users, np.nan),
         history=empty,
-        recent=recent,
     )

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from bayes_interest.config import ModelConfig
 from bayes_interest.events.history import History
-from bayes_interest.events.popularity import RecentCounts
 from bayes_interest.model.candidates import user_item_counts
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.fit import item_posterior_cov
@@ -54,7 +53,6 @@ class Posterior:
     belief: Belief  # at each user's last absorbed event
     last_seconds: np.ndarray  # (user,), NaN for a user without events
     history: History  # every absorbed event, and every one seen
-    recent: RecentCounts | None
     summary: FitSummary
     encoder_spec: dict[str, Any] | None
 

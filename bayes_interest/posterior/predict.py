@@ -12,7 +12,6 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from scipy import optimize
 from scipy.special import ndtri
 from torch import Tensor
 
@@ -20,16 +19,15 @@ from bayes_interest.emissions.ordered import increasing_cuts
 from bayes_interest.emissions.quadrature import nodes_and_weights
 from bayes_interest.errors import ConfigError, InputError, TimeOrderError
 from bayes_interest.events.history import History
-from bayes_interest.model.candidates import POPULARITY, REPEATS, CandidateRows, repeat_rows
+from bayes_interest.model.candidates import CandidateRows, extra_table
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import emission_of
-from bayes_interest.posterior.online import Forecasts
+from bayes_interest.posterior.online import Forecasts, contexts, moments_of
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.schema import SECONDS_PER_DAY
 from bayes_interest.statespace.random_walk import elapsed_growth
 
 RANK_NODES = 8
-SHIFT_SPREAD = 3.0
 """Prior sd of the cold-item shift; without evidence it stays at zero."""
 DRAW_SEED = 20_250_101
 QUANTILE_NUMBERS = 8_000_000
@@ -79,7 +77,10 @@ def clock(posterior: Posterior) -> float:
 
 
 def advanced_belief(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) -> Belief:
-    """Beliefs at moments (user,) not before each user's last absorbed event."""
+    """Beliefs at moments (user,) not before each user's last absorbed event.
+
+    Where the model has a context, it is added to the mean: `y + c`.
+    """
     last = posterior.last_seconds[users]
     late = np.flatnonzero(seconds < last)
     if len(late):
@@ -98,54 +99,40 @@ def advanced_belief(posterior: Posterior, users: np.ndarray, seconds: np.ndarray
     if "log_event_drift" in posterior.values:  # the event asked about would be one more
         moved = torch.as_tensor(np.isfinite(last)).to(days)[:, None]
         variance = variance + moved * (2.0 * posterior.values["log_event_drift"]).exp()
-    return belief.advanced(decay, variance)
+    later = belief.advanced(decay, variance)
+    if not posterior.layout.context_layers:
+        return later
+    context = contexts(posterior, moments_of(posterior, users, seconds))
+    assert context is not None
+    return Belief(later.mean + context, later.cov)
 
 
 def circumstances(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) -> Tensor:
     """Extra predictor of every item for users at moments: popularity, repeats, novelty."""
-    layout, values = posterior.layout, posterior.values
-    extra = posterior.features.new_zeros(len(users), layout.n_items)
-    if posterior.recent is not None and POPULARITY in values:
-        counts = torch.as_tensor(posterior.recent.rows(seconds).toarray()).to(extra)
-        extra += values[POPULARITY] * counts
-    if REPEATS in values:
-        own = posterior.chosen[users].log1p().toarray()
-        extra += values[REPEATS] * torch.as_tensor(own).to(extra)
+    rows = moments_of(posterior, users, seconds)
+    extra = extra_table(rows.surroundings, rows.moment, posterior.values)
     return extra + novelty(posterior, seconds)
 
 
 def circumstances_of_events(
-    posterior: Posterior, history: History, part: np.ndarray, rows: CandidateRows | None
+    posterior: Posterior, history: History, part: np.ndarray, rows: CandidateRows
 ) -> Tensor:
     """Extra predictor of every item just before some events of a filtered history."""
-    layout, values = posterior.layout, posterior.values
-    seconds = history.seconds[part]
-    if rows is None:
-        recent = posterior.recent
-        extra = posterior.features.new_zeros(len(part), layout.n_items)
-        if recent is not None and POPULARITY in values:
-            recent = recent.extend(history.item_index, history.seconds, layout.n_items)
-            extra += values[POPULARITY] * torch.as_tensor(recent.rows(seconds).toarray()).to(extra)
-        if REPEATS in values:
-            own = repeat_rows(history, layout.n_items, posterior.chosen)[part]
-            extra += values[REPEATS] * torch.as_tensor(own.toarray()).to(extra)
-        return extra
-    extra = rows.dense(part, values, layout.n_items)
-    if posterior.cold_shift == 0.0 or posterior.recent is None:
+    extra = rows.dense(part, posterior.values)
+    if posterior.cold_shift == 0.0:
         return extra
     first = posterior.first_seconds.copy()
     keep = history.absorb
     np.minimum.at(first, history.item_index[keep], history.seconds[keep])
-    cold = first[None, :] >= posterior.recent.tick(seconds)[:, None]
+    cold = first[None, :] >= history.seconds[part, None]
     return extra + posterior.cold_shift * torch.as_tensor(cold).to(extra)
 
 
 def novelty(posterior: Posterior, seconds: np.ndarray) -> Tensor:
-    """`cold_shift` for items without an event before the moment's tick, (moment, item)."""
-    if posterior.cold_shift == 0.0 or posterior.recent is None:
+    """`cold_shift` for items without an event before the moment, (moment, item)."""
+    if posterior.cold_shift == 0.0:
         return posterior.features.new_zeros(1, 1)
-    tick = posterior.recent.tick(seconds)
-    cold = posterior.first_seconds[None, :] >= tick[:, None]
+    cold = posterior.first_seconds[None, :] >= seconds[:, None]
     return posterior.cold_shift * torch.as_tensor(cold).to(posterior.features)
 
 
@@ -265,46 +252,3 @@ def held_back_loss(posterior: Posterior, found: Forecasts) -> float:
     emission = emission_of(posterior.layout, posterior.values)
     chance = emission.predictive(found.mean, found.var, outcome)
     return -float(chance.clamp_min(1e-30).log().double().mean())
-
-
-def tune_cold_shift(posterior: Posterior, found: Forecasts) -> float:
-    """The logit of items without earlier events that fits the events of `found` best.
-
-    With `c` the probability of all cold items at shift zero, a shift `s` makes it
-    `c e^s / (1 - c + c e^s)`, so the best `s` is a logistic regression on one number.
-    """
-    if posterior.recent is None:
-        return 0.0
-    share, was_cold = _cold_shares(posterior, found, np.arange(len(found.history)))
-    logit = np.log(share) - np.log1p(-share)
-
-    def loss(shift: float) -> float:
-        total = np.where(
-            was_cold, -np.logaddexp(0, -logit - shift), -np.logaddexp(0, logit + shift)
-        )
-        return float(-total.sum() + 0.5 * (shift / SHIFT_SPREAD) ** 2)
-
-    return float(optimize.minimize_scalar(loss, bounds=(-15.0, 15.0), method="bounded").x)
-
-
-def _cold_shares(
-    posterior: Posterior, found: Forecasts, events: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probability of all cold items before each event at shift zero, and whether one came."""
-    history, rows, recent = found.history, found.rows, posterior.recent
-    assert rows is not None
-    assert recent is not None
-    first = posterior.first_seconds.copy()
-    np.minimum.at(first, history.item_index, history.seconds)
-    share, was_cold = np.empty(len(events)), np.empty(len(events), dtype=bool)
-    size = max(1, 4_000_000 // posterior.layout.n_items)
-    for at in range(0, len(events), size):
-        part = events[at : at + size]
-        extra = rows.dense(part, posterior.values, posterior.layout.n_items)
-        state = found.state_mean[torch.as_tensor(part, device=extra.device)]
-        logits = state @ posterior.items.vectors.T + posterior.items.offsets + extra
-        cold = first[None, :] >= recent.tick(history.seconds[part])[:, None]
-        probs = torch.softmax(logits.double(), 1).cpu().numpy()
-        share[at : at + size] = (probs * cold).sum(1).clip(1e-9, 1.0 - 1e-9)
-        was_cold[at : at + size] = cold[np.arange(len(part)), history.item_index[part]]
-    return share, was_cold

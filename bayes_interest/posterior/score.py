@@ -10,7 +10,6 @@ from torch import Tensor
 
 from bayes_interest.emissions.quadrature import nodes_and_weights
 from bayes_interest.events.history import History
-from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import emission_of, reliability
 from bayes_interest.posterior.online import ROUND_NUMBER, Forecasts, filter_history
 from bayes_interest.posterior.posterior import Posterior
@@ -36,14 +35,20 @@ class EventScores:
     interval: Interval
     log_prob: np.ndarray  # of the outcome; NaN where the event is no outcome of the family
     rank: np.ndarray  # of the item among all unseen, 1 is first, ties count against it
+    slate: np.ndarray | None  # positions of the k best unseen, -1 past the last, (event, k)
 
 
 def score_history(
-    posterior: Posterior, history: History, prob: float, exclude_seen: bool, n_draws: int
+    posterior: Posterior,
+    history: History,
+    prob: float,
+    exclude_seen: bool,
+    n_draws: int,
+    k: int | None = None,
 ) -> tuple[EventScores, History]:
     """Scores of every event; returns also the annotated history. Changes nothing."""
     found, _, _ = filter_history(posterior, history, keep_cov=True)
-    ranker = _Ranker(posterior, found, exclude_seen)
+    ranker = _Ranker(posterior, found, exclude_seen, k)
     n_events = len(history)
     table = np.full((6, n_events), np.nan)
     size = max(1, TABLE_SIZE // posterior.layout.n_items)
@@ -58,16 +63,41 @@ def score_history(
         else:
             rows = _scalar_rows(posterior, found, part, prob, ranker)
         table[:, at : at + count] = rows[:, :count]
+        ranker.settle(count)
     parts = [torch.as_tensor(row) for row in table[:4]]
-    return EventScores(Interval(*parts), table[4], table[5].astype(np.int64)), found.history
+    rank = table[5].astype(np.int64)
+    return EventScores(Interval(*parts), table[4], rank, ranker.slates()), found.history
 
 
 class _Ranker:
-    """Ranks of the events' own items in tables of scores (event, item)."""
+    """Ranks of the events' own items in tables of scores (event, item), and the best others."""
 
-    def __init__(self, posterior: Posterior, found: Forecasts, exclude_seen: bool) -> None:
+    def __init__(
+        self, posterior: Posterior, found: Forecasts, exclude_seen: bool, k: int | None
+    ) -> None:
         self.posterior, self.history = posterior, found.history
         self.exclude_seen = exclude_seen
+        self.k = None if k is None else min(k, posterior.layout.n_items)
+        self.best: list[np.ndarray] = []
+
+    def settle(self, count: int) -> None:
+        """Only the first `count` rows of the last call are wanted."""
+        if self.k is not None:
+            self.best[-1] = self.best[-1][:count]
+
+    def slates(self) -> np.ndarray | None:
+        """The k best of all events, in the order of the calls."""
+        return None if self.k is None else np.concatenate(self.best)
+
+    def _keep_best(self, scores: Tensor, part: np.ndarray) -> None:
+        assert self.k is not None
+        allowed = scores
+        if self.exclude_seen:
+            allowed = scores.clone()
+            first, second = self._seen(part)
+            allowed[first, second] = -torch.inf
+        value, index = torch.topk(allowed, self.k)
+        self.best.append(torch.where(torch.isfinite(value), index, -1).cpu().numpy())
 
     def rank(self, scores: Tensor, part: np.ndarray) -> np.ndarray:
         """1 + the number of other competing items that score at least as much."""
@@ -79,6 +109,8 @@ class _Ranker:
         if self.exclude_seen:
             first, second = self._seen(part)
             competes[first, second] = False
+        if self.k is not None:
+            self._keep_best(scores, part)
         ranks: np.ndarray = 1 + competes.sum(1).cpu().numpy()
         return ranks
 
@@ -100,11 +132,10 @@ def _scalar_rows(
     """mean, sd, lower, upper, log_prob, rank of events of a scalar family."""
     history, layout, values = found.history, posterior.layout, posterior.values
     index = torch.as_tensor(part, device=posterior.features.device)
-    assert found.state_cov is not None
     assert found.mean is not None
     assert found.var is not None
-    belief = Belief(found.state_mean[index], found.state_cov[index])
-    extra = circumstances_of_events(posterior, history, part, None)
+    belief = found.belief(index)
+    extra = circumstances_of_events(posterior, history, part, found.rows)
     everything = predictors(posterior, belief, extra)
     scores = mean_score(everything.mean - level_cut(posterior), everything.var)
     kind = torch.as_tensor(history.kind_index[part], device=index.device)
@@ -139,8 +170,7 @@ def _choice_rows(
     """mean, sd, lower, upper, log_prob, rank of choices; probabilities over all items."""
     history = found.history
     index = torch.as_tensor(part, device=posterior.features.device)
-    assert found.state_cov is not None
-    belief = Belief(found.state_mean[index], found.state_cov[index])
+    belief = found.belief(index)
     extra = circumstances_of_events(posterior, history, part, found.rows)
     kind = torch.as_tensor(history.kind_index[part], device=index.device)
     logits = draw_predictors(posterior, belief, extra, n_draws)

@@ -34,7 +34,6 @@ from bayes_interest.config import ModelConfig
 from bayes_interest.errors import StorageError
 from bayes_interest.events.history import History
 from bayes_interest.events.id_map import IdMap
-from bayes_interest.events.popularity import RecentCounts
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import Layout, layout_dict
 from bayes_interest.model.prepare import Standardizer, Vocabulary
@@ -137,9 +136,6 @@ def _arrays(posterior: Posterior) -> dict[str, np.ndarray]:
         "standardizer.scale": posterior.standardizer.scale,
     }  # fmt: skip
     arrays |= {f"history.{name}": getattr(posterior.history, name) for name in _HISTORY}
-    if posterior.recent is not None:
-        arrays["recent.item_index"] = posterior.recent.item_index
-        arrays["recent.seconds"] = posterior.recent.seconds
     return arrays
 
 
@@ -152,16 +148,9 @@ def _settings(posterior: Posterior) -> dict[str, Any]:
         "levels": posterior.vocabulary.levels,
         "cold_shift": posterior.cold_shift,
         "n_users": posterior.history.n_users,
-        "recent": _recent_settings(posterior.recent),
         "summary": asdict(posterior.summary),
         "encoder_spec": posterior.encoder_spec,
     }
-
-
-def _recent_settings(recent: RecentCounts | None) -> dict[str, Any] | None:
-    if recent is None:
-        return None
-    return {"n_items": recent.n_items, "window_days": recent.window_days}
 
 
 def _safe_bytes(arrays: dict[str, np.ndarray]) -> bytes:
@@ -209,7 +198,6 @@ def _rebuild(parts: dict[str, bytes], device: torch.device) -> Posterior:
         history=History(
             **{name: arrays[f"history.{name}"] for name in _HISTORY}, n_users=settings["n_users"]
         ),
-        recent=_recent(settings["recent"], arrays),
         summary=_summary(settings["summary"]),
         encoder_spec=settings["encoder_spec"],
     )  # fmt: skip
@@ -220,19 +208,14 @@ def _ids(data: bytes) -> IdMap:
 
 
 def _layout(stored: dict[str, Any]) -> Layout:
-    return Layout(**{**stored, "log_drift_centre": tuple(stored["log_drift_centre"])})
+    tuples = {name: tuple(stored[name]) for name in ("log_drift_centre", "popularity_days")}
+    return Layout(**{**stored, **tuples})
 
 
 def _summary(stored: dict[str, Any]) -> FitSummary:
     return FitSummary(
         **{**stored, "epochs": tuple(stored["epochs"]), "notes": tuple(stored["notes"])}
     )
-
-
-def _recent(stored: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> RecentCounts | None:
-    if stored is None:
-        return None
-    return RecentCounts(arrays["recent.item_index"], arrays["recent.seconds"], **stored)
 
 
 # ------------------------------------------------------------ the manifest

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from bayes_interest.baselines.compare import compare
+from bayes_interest.baselines import all_rivals
+from bayes_interest.baselines.compare import compare, fit_rivals, raw_vectors, score_rivals
 from bayes_interest.config import FitConfig, ModelConfig
+from bayes_interest.errors import InputError
 from bayes_interest.evaluation.table import evaluate
 from bayes_interest.events.read import EventLog
 from bayes_interest.events.split import split_by_time
@@ -102,3 +105,31 @@ def test_items_first_seen_in_test_are_candidates_for_everybody() -> None:
         model.encoder = known
     assert table["value"].notna().all()
     assert set(table["n"]) == {len(frame)}
+
+
+def test_raw_vectors_are_the_encoders() -> None:
+    model = case("bernoulli")[0]
+    ids = model.posterior.vocabulary.items.ids
+    expected, _ = model.encoder.lookup(ids.tolist())  # type: ignore[attr-defined]
+    np.testing.assert_allclose(raw_vectors(model.posterior), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_rivals_know_the_models_items_in_its_order(family: str) -> None:
+    model, train, test = case(family)
+    for rival in fit_rivals(model, train, test).values():
+        known = rival.fitted.known
+        assert known.vocabulary.items == model.posterior.vocabulary.items
+        assert known.config == model.posterior.config
+
+
+def test_other_rivals_can_be_asked_for() -> None:
+    wanted = {"biased": all_rivals("bernoulli")["user_item_bias"]}
+    table = compare(*case("bernoulli"), rivals=wanted)
+    assert table["model"].drop_duplicates().tolist() == ["bayes_interest", "biased"]
+
+
+def test_another_train_log_is_refused() -> None:
+    model, train, test = case("choice")
+    with pytest.raises(InputError, match="but the model has absorbed"):
+        score_rivals(model, train.frame.iloc[:-2], test)

@@ -1,87 +1,54 @@
-"""Rivals against a loop over single events, and what they must not see."""
+"""The three rivals of `compare` against a loop over single events, and what they must not see."""
 
 from __future__ import annotations
 
 from functools import cache
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.special import logsumexp
 
-from bayes_interest.baselines import compare as compare_module
-from bayes_interest.baselines.compare import raw_vectors, score_rivals
-from bayes_interest.baselines.rivals import (
-    SMOOTHINGS,
-    STRENGTHS,
-    CountShare,
-    ItemRate,
-    LogisticCurve,
-    RecentCount,
-    TextCosine,
-    make_rivals,
-)
-from bayes_interest.baselines.timeline import PastCounts, Timeline, make_timeline
-from bayes_interest.config import FitConfig, ModelConfig
-from bayes_interest.errors import InputError
-from bayes_interest.events.read import read_events
-from bayes_interest.interest_model import InterestModel
-from bayes_interest.text.precomputed import PrecomputedVectors
+from bayes_interest.baselines.base import Baseline
+from bayes_interest.baselines.compare import first_rivals
+from bayes_interest.baselines.counts import SMOOTHINGS, Popularity
+from bayes_interest.baselines.links import LogisticCurve, Share, Softmax, softmax_log_prob
+from bayes_interest.baselines.rates import STRENGTHS, ItemMean
+from bayes_interest.baselines.text import texts_of
+from bayes_interest.baselines.timeline import Timeline
+from bayes_interest.baselines.windows import Evidence, Stretches, windows_before
 from tests.baselines import oracle
-
-N_USERS, N_ITEMS, N_EVENTS, N_TRAIN = 5, 11, 127, 103
-ITEMS = [f"i{i:02d}" for i in range(N_ITEMS)]
-FAST = FitConfig(max_epochs=1, holdout=0, progress=False, device="cpu")
-
-
-def make_frame(family: str, seed: int = 3) -> pd.DataFrame:
-    """Whole days, so many ties in and between users; items come again."""
-    rng = np.random.default_rng(seed)
-    frame = pd.DataFrame(
-        {
-            "user_id": [f"u{i}" for i in rng.integers(0, N_USERS, N_EVENTS)],
-            "item_id": [ITEMS[i] for i in rng.integers(0, N_ITEMS, N_EVENTS)],
-            "timestamp": 1_600_000_000 + 86_400 * np.sort(rng.integers(0, 60, N_EVENTS)),
-            "value": rng.integers(0, 2 if family == "bernoulli" else 5, N_EVENTS).astype(float),
-        }
-    )
-    return frame.drop_duplicates(["user_id", "item_id", "timestamp"], ignore_index=True)
-
-
-def vectors_of_items() -> np.ndarray:
-    """Two items share a vector."""
-    vectors = np.random.default_rng(4).normal(size=(N_ITEMS, 3)).astype(np.float32)
-    vectors[7] = vectors[2]
-    return vectors
-
-
-def config_of(family: str) -> ModelConfig:
-    threshold = None if family == "bernoulli" else 3.0
-    return ModelConfig(emission=family, state_dim=2, positive_threshold=threshold)
+from tests.baselines.logs import (
+    FAMILIES,
+    ITEMS,
+    N_ITEMS,
+    RUN,
+    config_of,
+    cut,
+    encoder,
+    fit,
+    make_frame,
+    vectors_of_items,
+    with_positive,
+)
 
 
 @cache
-def fitted(family: str) -> InterestModel:
-    encoder = PrecomputedVectors(vectors_of_items(), item_ids=ITEMS)
-    return InterestModel(config_of(family), encoder).fit(cut(make_frame(family))[0], config=FAST)
+def fitted(family: str) -> dict[str, Baseline[Any]]:
+    train = cut(make_frame(family))[0]
+    return {
+        name: make(config_of(family), encoder()).fit(train, config=RUN)
+        for name, make in first_rivals(family).items()
+    }
 
 
-def cut(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    at = frame["timestamp"].iloc[N_TRAIN]
-    early = frame["timestamp"] < at
-    return frame[early].reset_index(drop=True), frame[~early].reset_index(drop=True)
+def timeline_of(family: str) -> Timeline:
+    """Train and test."""
+    from bayes_interest.events.read import read_events
 
-
-def with_positive(frame: pd.DataFrame, family: str) -> pd.DataFrame:
-    least = 1.0 if family == "bernoulli" else 3.0
-    return frame.assign(positive=frame["value"] >= least)
-
-
-def timeline_of(family: str) -> tuple[Timeline, np.ndarray]:
-    train, test = (read_events(part) for part in cut(make_frame(family)))
-    posterior = fitted(family).posterior
-    return make_timeline(posterior, train, test), raw_vectors(posterior)
+    known = fitted(family)["text_cosine"].fitted.known
+    return known.timeline_with(read_events(cut(make_frame(family))[1]))
 
 
 def scorers(family: str) -> dict[str, oracle.Scorer]:
@@ -95,9 +62,8 @@ def scorers(family: str) -> dict[str, oracle.Scorer]:
             names[1]: oracle.count_scorer(7.0),
             "text_cosine": cosine,
         }
-    rate = ItemRate.fit(timeline_of(family)[0])
     return {
-        "item_mean": oracle.rate_scorer(rate.strength),
+        "item_mean": oracle.rate_scorer(fitted(family)["item_mean"].fitted.learned),
         "popular_7_days": oracle.count_scorer(7.0),
         "text_cosine": cosine,
     }
@@ -112,47 +78,42 @@ def slow_table(family: str, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
-@pytest.mark.parametrize("family", ["bernoulli", "rating", "choice"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_ranks_equal_those_of_the_loop(family: str, exclude_seen: bool) -> None:
     frame = with_positive(make_frame(family), family)
     train, test = cut(make_frame(family))
     events = frame.iloc[len(train) :]
-    found = score_rivals(fitted(family), train, test, exclude_seen=exclude_seen)
-    for name in found:
+    for name, rival in fitted(family).items():
+        found = rival.score_events(test, exclude_seen=exclude_seen)
         table = slow_table(family, name)
         ranks = oracle.pessimistic_ranks(frame, events, ITEMS, table, exclude_seen)
-        assert found[name]["rank"].tolist() == ranks, name
+        assert found["rank"].tolist() == ranks, name
 
 
-def slow_chances(rival: object, table: np.ndarray, own: np.ndarray) -> np.ndarray:
+def slow_chances(rival: Baseline[Any], table: np.ndarray, own: np.ndarray) -> np.ndarray:
     """The stated formula of each link."""
-    if isinstance(rival, CountShare):
-        a = rival.smoothing
-        return (own + a) / (table + a).sum(1)
-    if isinstance(rival, ItemRate):
+    link = rival.fitted.link
+    if isinstance(link, Share):
+        return (own + link.smoothing) / (table + link.smoothing).sum(1)
+    if isinstance(rival, ItemMean):
         return own
-    if isinstance(rival, RecentCount):
-        curve, own = rival.curve, np.log1p(own)
-    else:
-        assert isinstance(rival, TextCosine)
-        if not isinstance(rival.link, LogisticCurve):
-            logits = rival.link * table
-            return np.exp(rival.link * own - logsumexp(logits, axis=1))
-        curve = rival.link
-    return 1.0 / (1.0 + np.exp(-(curve.intercept + curve.slope * own)))
+    if isinstance(link, Softmax):
+        return np.exp(link.scale * own - logsumexp(link.scale * table, axis=1))
+    assert isinstance(link, LogisticCurve)
+    own = np.log1p(own) if isinstance(rival, Popularity) else own
+    return 1.0 / (1.0 + np.exp(-(link.intercept + link.slope * own)))
 
 
-@pytest.mark.parametrize("family", ["bernoulli", "rating", "choice"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_probabilities_equal_those_of_the_loop(family: str) -> None:
     frame = with_positive(make_frame(family), family)
     train, test = cut(make_frame(family))
     events = frame.iloc[len(train) :]
-    found = score_rivals(fitted(family), train, test)
     item = np.array([ITEMS.index(name) for name in events["item_id"]])
-    for rival in make_rivals(*timeline_of(family)):
-        table = slow_table(family, rival.name)
+    for name, rival in fitted(family).items():
+        table = slow_table(family, name)
         chance = slow_chances(rival, table, table[np.arange(len(item)), item])
-        mine, positive = found[rival.name], events["positive"].to_numpy()
+        mine, positive = rival.score_events(test), events["positive"].to_numpy()
         np.testing.assert_allclose(mine["mean"], chance, rtol=2e-5)
         if family == "rating":
             assert mine["log_prob"].isna().all()
@@ -180,93 +141,39 @@ def test_smoothing_is_the_best_on_the_last_tenth_of_train(family: str) -> None:
         chance = table[np.arange(len(own)), own]
         return -float(np.log(np.where(late["positive"], chance, 1.0 - chance)).mean())
 
-    timeline = timeline_of(family)[0]
     if family == "choice":
-        chosen, grid = CountShare.fit(timeline, "x", None).smoothing, SMOOTHINGS
+        link = fitted(family)["popular_all_time"].fitted.link
+        chosen, grid = link.smoothing, SMOOTHINGS  # type: ignore[attr-defined]
     else:
-        chosen, grid = ItemRate.fit(timeline).strength, STRENGTHS
+        chosen, grid = fitted(family)["item_mean"].fitted.learned, STRENGTHS
     assert loss(chosen) <= min(loss(value) for value in grid[::6]) + 1e-12
 
 
-@pytest.mark.parametrize("family", ["bernoulli", "choice"])
-def test_a_rival_sees_nothing_of_its_own_moment_or_later(family: str) -> None:
-    """Other items, users and values from some moment on leave earlier scores bit-equal."""
-    train, test = cut(make_frame(family))
-    at = test["timestamp"].iloc[len(test) // 2]
-    late = (test["timestamp"] >= at).to_numpy()
-    other = test.copy()
-    other.loc[late, "value"] = 4.0 - other.loc[late, "value"] if family == "choice" else 1.0
-    other.loc[late, "item_id"] = ITEMS[0]
-    other.loc[late, "user_id"] = [f"u{i % N_USERS}" for i in range(late.sum())]
-    other["timestamp"] += np.where(late, np.arange(len(test)), 0)  # no duplicates
-    first = score_rivals(fitted(family), train, test)
-    second = score_rivals(fitted(family), train, other)
-    assert late.any()
-    assert not late.all()
-    for name, scores in first.items():
-        pd.testing.assert_frame_equal(scores[~late], second[name][~late], check_exact=True)
-
-
-@pytest.mark.parametrize("family", ["bernoulli", "choice"])
-def test_tied_events_do_not_see_one_another(family: str) -> None:
-    """With all test events at one moment, each is scored as if it were alone."""
-    train, test = cut(make_frame(family))
-    tied = test.drop_duplicates(["user_id", "item_id"]).head(13).reset_index(drop=True)
-    tied["timestamp"] = test["timestamp"].max()
-    together = score_rivals(fitted(family), train, tied, exclude_seen=False)
-    for row in range(len(tied)):
-        alone = score_rivals(fitted(family), train, tied.iloc[[row]], exclude_seen=False)
-        for name, scores in alone.items():
-            pd.testing.assert_series_equal(
-                scores.iloc[0], together[name].iloc[row], check_names=False, rtol=1e-6
-            )
-
-
-def test_rows_stand_in_the_callers_order() -> None:
-    train, test = cut(make_frame("choice"))
-    order = np.random.default_rng(5).permutation(len(test))
-    test = test.drop_duplicates(["user_id", "timestamp"], ignore_index=True)
-    order = order[order < len(test)]
-    sorted_scores = score_rivals(fitted("choice"), train, test)
-    shuffled = score_rivals(fitted("choice"), train, test.iloc[order].reset_index(drop=True))
-    for name, scores in sorted_scores.items():
-        expected = scores.iloc[order].reset_index(drop=True)
-        pd.testing.assert_frame_equal(shuffled[name], expected)
-        assert shuffled[name]["item_id"].tolist() == test["item_id"].iloc[order].tolist()
-
-
-def test_small_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    train, test = cut(make_frame("choice"))
-    whole = score_rivals(fitted("choice"), train, test)
-    monkeypatch.setattr(compare_module, "CELLS", 3 * N_ITEMS)
-    for name, scores in score_rivals(fitted("choice"), train, test).items():
-        pd.testing.assert_frame_equal(scores, whole[name], rtol=1e-6)
+def test_the_windows_of_early_events_are_empty() -> None:
+    """A window of 7 days of the log's first week holds nothing but that week."""
+    counts = timeline_of("choice").counts("positive", 7.0)
+    assert counts.totals(np.array([counts.seconds[0]])) == 0
+    assert counts.rows(np.array([counts.seconds[0]])).sum() == 0.0
 
 
 def test_items_with_one_text_tie_exactly() -> None:
-    timeline, vectors = timeline_of("choice")
-    known = fitted("choice").posterior.vocabulary.items.ids.tolist()
-    scores = TextCosine.fit(timeline, vectors).scores(np.flatnonzero(timeline.is_test)[:7])
+    rival, timeline = fitted("choice")["text_cosine"], timeline_of("choice")
+    known = timeline.catalogue.ids.tolist()
+    scores = rival._scores(None, timeline, np.flatnonzero(timeline.is_test)[:7])
     assert (scores[:, known.index(ITEMS[7])] == scores[:, known.index(ITEMS[2])]).all()
+    assert len(texts_of(timeline).unit) == N_ITEMS - 1
 
 
 def test_counts_of_single_events_equal_the_table() -> None:
-    timeline, _ = timeline_of("bernoulli")
+    timeline = timeline_of("bernoulli")
     moments = np.sort(timeline.history.seconds) + 0.5
     item = np.random.default_rng(6).integers(0, N_ITEMS, len(moments))
     for days in (None, 7.0, 0.5):
-        counts = PastCounts.of(timeline, timeline.positive, days)
+        counts = timeline.counts("positive", days)
         table = counts.rows(moments)
         own = table[np.arange(len(item)), item]
         np.testing.assert_array_equal(counts.of_events(item, moments), own)
         np.testing.assert_array_equal(counts.totals(moments), table.sum(1))
-
-
-def test_raw_vectors_are_the_encoders() -> None:
-    _, vectors = timeline_of("bernoulli")
-    ids = fitted("bernoulli").posterior.vocabulary.items.ids
-    expected, _ = fitted("bernoulli").encoder.lookup(ids.tolist())  # type: ignore[attr-defined]
-    np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
 def test_a_curve_through_equal_outcomes_is_flat() -> None:
@@ -274,15 +181,57 @@ def test_a_curve_through_equal_outcomes_is_flat() -> None:
     assert curve.at(np.array([0.0, 5.0])) == pytest.approx(9.5 / 10.0)
 
 
-def test_another_train_log_is_refused() -> None:
-    train, test = cut(make_frame("choice"))
-    with pytest.raises(InputError, match="but the model has absorbed"):
-        score_rivals(fitted("choice"), train.iloc[:-2], test)
+def test_a_curve_takes_minus_infinity_for_the_smallest_score() -> None:
+    x = np.array([-np.inf, 1.0, 2.0, 3.0, 4.0])
+    outcome = np.array([False, False, True, False, True])
+    curve = LogisticCurve.fit(x, outcome)
+    assert curve == LogisticCurve.fit(np.maximum(x, 1.0), outcome)
+    assert curve.at(x)[0] == curve.at(x)[1]
+
+
+def test_the_softmax_is_safe_for_large_scores() -> None:
+    scores = np.random.default_rng(8).normal(size=(5, 7)).astype(np.float32) * 100.0
+    found = softmax_log_prob(scores, scores[:, 2], 3.0)
+    logits = 3.0 * scores.astype(np.float64)
+    np.testing.assert_allclose(found, logits[:, 2] - logsumexp(logits, axis=1), rtol=1e-5)
+    chances = Softmax(3.0).chances(scores, scores)
+    np.testing.assert_allclose(chances.sum(1), 1.0, rtol=1e-5)
 
 
 def test_the_last_share_of_train_falls_back_to_all_of_it() -> None:
-    timeline, _ = timeline_of("choice")
+    timeline = timeline_of("choice")
     none = np.zeros_like(timeline.positive)
     none[np.flatnonzero(~timeline.is_test & timeline.positive)[0]] = True
-    late = SimpleNamespace(**{**vars(timeline), "positive": none, "is_test": timeline.is_test})
+    late = SimpleNamespace(history=timeline.history, positive=none, is_test=timeline.is_test)
     assert len(Timeline.last_of_train(late, 0.1, positive_only=True)) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", ["bernoulli", "choice"])
+def test_windows_hold_the_strict_past(family: str) -> None:
+    timeline, history = timeline_of(family), timeline_of(family).history
+    part = np.arange(len(history))
+    windows = windows_before(timeline, part, 3)
+    for event in part:
+        mine = (history.user_index == history.user_index[event]) & (
+            history.seconds < history.seconds[event]
+        )
+        mine &= timeline.positive | (family == "bernoulli")
+        read = int(windows.read[event])
+        assert windows.item[event, :read].tolist() == history.item_index[mine][-3:].tolist()
+        assert windows.outcome[event, :read].tolist() == timeline.positive[mine][-3:].tolist()
+
+
+@pytest.mark.parametrize("max_len", [2, 3, 7, 100])
+def test_every_event_is_a_target_once_and_sees_half_a_window(max_len: int) -> None:
+    timeline = fit("bernoulli", "item_mean").fitted.known.timeline()
+    cut_up, evidence = Stretches.of(timeline, max_len), Evidence.of(timeline)
+    rows = zip(cut_up.begin, cut_up.end, cut_up.first, cut_up.last, strict=True)
+    targets = []
+    for begin, end, first, last in rows:
+        targets.extend(range(first, last))
+        assert end - begin <= max_len
+        assert end >= last - 1
+        user = timeline.history.user_index[evidence.event[first]]
+        low = evidence.before[timeline.history.start[user]]
+        assert first - begin >= min(max_len // 2, first - low)
+    assert targets == list(range(len(evidence.item)))

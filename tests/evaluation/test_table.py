@@ -105,6 +105,27 @@ def test_rows_are_matched_by_the_position_in_the_source() -> None:
     assert by_metric(evaluate(make_scores(), make_log(values), k=1))["hit_rate"] == 1.0
 
 
+def test_intervals_are_added_on_request() -> None:
+    log = make_log(STARS).assign(user_id=[f"u{i % 7}" for i in range(N)])
+    plain = evaluate(make_scores(), log, threshold=4.0)
+    table = evaluate(make_scores(), log, threshold=4.0, n_boot=300, seed=1)
+    assert table.columns.tolist() == ["model", "metric", "k", "value", "lower", "upper", "n"]
+    pd.testing.assert_frame_equal(table.drop(columns=["lower", "upper"]), plain)
+    inside = table[
+        table["lower"].notna()
+    ]  # fewer than 5 users have a positive event: those have no interval
+    assert inside["metric"].tolist() == ["log_loss", "auc", "brier", "calibration_error"]
+    assert (inside["lower"] <= inside["value"]).all()
+    assert (inside["value"] <= inside["upper"]).all()
+    narrow = evaluate(make_scores(), log, threshold=4.0, n_boot=300, seed=1, prob=0.5)
+    narrower = narrow["upper"] - narrow["lower"] <= table["upper"] - table["lower"]
+    assert narrower[inside.index].all()
+    other = evaluate(make_scores(), log, threshold=4.0, n_boot=300, seed=2)
+    assert (other["lower"] != table["lower"]).any()
+    with pytest.raises(InputError, match="prob=2"):
+        evaluate(make_scores(), log, threshold=4.0, prob=2)
+
+
 def test_ratings_without_a_threshold_are_refused() -> None:
     with pytest.raises(InputError, match="threshold="):
         evaluate(make_scores(), make_log(STARS))

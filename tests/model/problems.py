@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from bayes_interest.events.history import History, make_history, pad_users
-from bayes_interest.events.popularity import RecentCounts
+from bayes_interest.events.surroundings import Surroundings
 from bayes_interest.model.batch import Batch, whole_batch
-from bayes_interest.model.candidates import CandidateRows, annotate, candidate_rows
+from bayes_interest.model.candidates import CandidateRows
 from bayes_interest.model.choice_bound import flat_choices
 from bayes_interest.model.parameters import (
+    COVARIATES,
     Globals,
     Items,
     Layout,
@@ -21,9 +22,11 @@ from bayes_interest.model.parameters import (
     item_terms,
 )
 from bayes_interest.model.softmax import Choices
+from tests.oracles import slow_context
 
 SCALAR = ("gaussian", "bernoulli", "rating")
 N_USERS, N_EVENTS, N_ITEMS, STATE_DIM, EMBED_DIM, N_LEVELS = 5, 37, 11, 3, 7, 5
+CONTEXT_DIM, CONTEXT_EVENTS = 4, 3
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,19 @@ class Small:
 
     @property
     def batch(self) -> Batch:
-        return whole_batch(self.history, torch.float64)
+        return self.batch_at(self.values)
+
+    def batch_at(self, values: Globals) -> Batch:
+        """With the context at other globals."""
+        batch = whole_batch(self.history, torch.float64, self.rows.own())
+        items = item_terms(self.layout, values, self.features)
+        return batch.with_context(self.layout, values, items.vectors)
+
+    @property
+    def context(self) -> Tensor | None:
+        """`c_u(t)` in the order of the history, (event, state_dim)."""
+        batch = self.batch
+        return None if batch.context is None else batch.context[batch.mask]
 
     @property
     def events(self) -> np.ndarray:
@@ -64,11 +79,13 @@ def small_problem(
     seed: int = 0,
     n_events: int = N_EVENTS,
     n_kinds: int = 2,
-    popularity: bool = True,
+    popularity_days: tuple[float, ...] = (7.0,),
     repeats: bool = True,
+    succession: bool = True,
+    context_layers: int = 0,
     half_life_days: float | None = None,
 ) -> Small:
-    """Times within a month, a tenth of them tied; covariates rounded to float32 as in rows."""
+    """Times within a month, a tenth of them tied."""
     rng = np.random.default_rng(seed)
     outcome = {
         "gaussian": rng.normal(0.0, 1.5, n_events),
@@ -87,13 +104,8 @@ def small_problem(
         rng.integers(0, n_kinds, n_events),
         N_USERS,
     )
-    recent = RecentCounts.of(history.item_index, history.seconds, N_ITEMS, 7.0)
-    history = annotate(history, recent, N_ITEMS, repeats=True)
-    history = replace(
-        history,
-        popularity=history.popularity.astype(np.float32).astype(np.float64),
-        outcome=history.item_index.astype(float) if emission == "choice" else history.outcome,
-    )
+    if emission == "choice":
+        history = replace(history, outcome=history.item_index.astype(float))
     layout = Layout(
         emission,
         STATE_DIM,
@@ -101,21 +113,29 @@ def small_problem(
         N_ITEMS,
         n_kinds=n_kinds,
         n_levels=N_LEVELS,
-        popularity=popularity,
+        popularity_days=popularity_days,
         repeats=repeats,
+        succession=succession,
         half_life_days=half_life_days,
         log_drift_centre=(-3.0, -2.0, -1.0),
+        context_layers=context_layers,
+        context_dim=CONTEXT_DIM,
+        context_events=CONTEXT_EVENTS,
     )
-    generator = torch.Generator().manual_seed(seed)
-    values = draw_prior(layout, generator, torch.zeros(1, dtype=torch.float64))
+    values = draw_prior(
+        layout, torch.Generator().manual_seed(seed), torch.zeros(1, dtype=torch.float64)
+    )
+    generator = torch.Generator().manual_seed(104 + seed)  # items are alike in every layout
     features = torch.randn(N_ITEMS, EMBED_DIM, generator=generator, dtype=torch.float64)
-    rows = candidate_rows(history, recent if popularity else None, N_ITEMS, repeats)
+    rows = CandidateRows(Surroundings(history, N_ITEMS, layout.kinds), np.arange(n_events))
     return Small(layout, values, features, history, rows)
 
 
 def event_design(small: Small, values: Globals) -> tuple[Tensor, Tensor]:
     """Slowly, event by event: `a = x . y + offset`; (event, state_dim) and (event,)."""
     layout, history = small.layout, small.history
+    covariates = torch.as_tensor(small.rows.own(), dtype=torch.float64)
+    context = contexts_by_event(small, values)
     xs, offsets = [], []
     for event in range(len(history)):
         item, kind = int(history.item_index[event]), int(history.kind_index[event])
@@ -127,23 +147,39 @@ def event_design(small: Small, values: Globals) -> tuple[Tensor, Tensor]:
         base = values["offset_weight"] @ phi + values["offset"][item] + x @ values["mean"]
         if "bias" in values:
             base = base + values["bias"]
-        if layout.popularity:
-            base = base + values["popularity_weight"] * float(history.popularity[event])
-        if layout.repeats:
-            base = base + values["repeat_weight"] * float(history.repeats[event])
+        if COVARIATES in values:
+            base = base + values[COVARIATES] @ covariates[event]
+        base = base + x @ context[event]
         rho = torch.ones(()) if kind == 0 else values["log_reliability"][kind - 1].exp()
         xs.append(rho * x)
         offsets.append(rho * base)
     return torch.stack(xs), torch.stack(offsets)
 
 
+def contexts_by_event(small: Small, values: Globals) -> Tensor:
+    """Slowly, user by user: `c_u(t)` in the order of the history, (event, state_dim)."""
+    layout, history = small.layout, small.history
+    vectors = item_terms(layout, values, small.features).vectors
+    out = torch.zeros(len(history), layout.state_dim, dtype=torch.float64)
+    if not layout.context_layers:
+        return out
+    found = []
+    for user in range(history.n_users):
+        own = np.flatnonzero(history.user_index == user)
+        columns = (history.item_index, history.outcome, history.kind_index, history.elapsed_days())
+        found.append(
+            slow_context(layout, values, vectors, *(torch.as_tensor(c[own]) for c in columns))
+        )
+    return torch.cat(found)
+
+
 def dense_logits(small: Small, values: Globals, states: Tensor) -> Tensor:
     """Slowly: logits of every event (event, item) at states (event, state_dim)."""
     items = item_terms(small.layout, values, small.features)
     logits = states @ items.vectors.T + items.offsets
-    for name, table in small.rows.rows.items():
-        extra = table[small.rows.row_of[name]][small.events].toarray()
-        logits = logits + values[name] * torch.as_tensor(extra, dtype=torch.float64)
+    for columns, row, item, value in small.rows.entries(small.events):
+        extra = value.double() @ values[COVARIATES][columns]
+        logits = logits.index_put((row, item), extra, accumulate=True)
     kind = small.history.kind_index[small.events]
     rho = torch.cat((torch.ones(1, dtype=torch.float64), values["log_reliability"].exp()))
     return logits * rho[torch.as_tensor(kind)][:, None]

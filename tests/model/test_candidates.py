@@ -1,4 +1,4 @@
-"""Popularity and repeats: counted one by one, from the strict past."""
+"""Recent popularity counted one by one, and the rows of candidates as tensors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from hypothesis import strategies as st
 
 from bayes_interest.events.history import History, make_history
 from bayes_interest.events.popularity import TICKS_PER_WINDOW, RecentCounts
-from bayes_interest.model.candidates import (
-    annotate,
-    candidate_rows,
-    repeat_rows,
-    user_item_counts,
-)
-from tests.oracles import slow_recent_count, slow_repeats
+from bayes_interest.events.surroundings import Kinds, Surroundings
+from bayes_interest.model.candidates import CandidateRows, user_item_counts
+from bayes_interest.model.parameters import COVARIATES
+from tests.oracles import slow_covariates, slow_recent_count
 
 N_USERS, N_ITEMS, N_EVENTS = 5, 11, 61
 DAY = 86_400
@@ -71,18 +68,6 @@ def test_popularity_is_counted_one_by_one(window_days: float) -> None:
 
 
 @WINDOWS
-def test_candidate_rows_agree_with_the_popularity_of_each_events_own_item(
-    window_days: float,
-) -> None:
-    history = random_history(1)
-    rows = candidate_rows(history, counts_of(history, window_days), N_ITEMS, repeats=False)
-    table = rows.rows["popularity_weight"][rows.row_of["popularity_weight"]].toarray()
-    np.testing.assert_allclose(
-        table, slow_table(history, history.seconds, window_days), rtol=1e-6, atol=1e-7
-    )
-
-
-@WINDOWS
 def test_a_tick_is_its_own_tick(window_days: float) -> None:
     rng = np.random.default_rng(0)
     seconds = rng.integers(1_400_000_000, 1_700_000_000, 10_007).astype(float)
@@ -131,64 +116,57 @@ def test_no_events_no_popularity() -> None:
     assert nothing.of_events(np.array([3, 4]), at).tolist() == [0.0, 0.0]
 
 
-def slow_repeat_table(history: History) -> np.ndarray:
-    counts = [
-        [slow_repeats(history.user_index, history.item_index, event, i) for i in range(N_ITEMS)]
-        for event in range(len(history))
-    ]
-    return np.log1p(np.array(counts))
+KINDS = Kinds((1.0, 7.0), repeats=True, succession=True)
+EVENTS = np.array([3, 17, 60, 42])
 
 
-def test_repeats_are_counted_one_by_one() -> None:
-    history = random_history(3)
-    wanted = slow_repeat_table(history)
-    assert wanted.max() > np.log(2.5)
-    np.testing.assert_allclose(repeat_rows(history, N_ITEMS).toarray(), wanted, rtol=1e-6)
-    own = annotate(history, None, N_ITEMS, repeats=True).repeats
-    np.testing.assert_allclose(own, wanted[np.arange(N_EVENTS), history.item_index], rtol=1e-6)
+def rows_of(history: History) -> CandidateRows:
+    """Moments in an order that is not the log's."""
+    return CandidateRows(Surroundings(history, N_ITEMS, KINDS), np.arange(N_EVENTS)[::-1])
 
 
-def test_repeats_continue_from_counts_before_the_history() -> None:
-    history = random_history(4)
-    early = history.seconds < 9 * DAY
-    past = user_item_counts(history.take(early), N_ITEMS)
-    late = repeat_rows(history.take(~early), N_ITEMS, past).toarray()
-    np.testing.assert_allclose(late, repeat_rows(history, N_ITEMS).toarray()[~early], rtol=1e-6)
+def slow_rows(history: History, rows: CandidateRows) -> np.ndarray:
+    """Every covariate of every item at the moment of `EVENTS`, (event, item, covariate)."""
+    moments = rows.moment[EVENTS]
+    return np.stack([slow_covariates(history, N_ITEMS, KINDS, moment) for moment in moments])
 
 
-def test_moments_that_are_only_looked_at_are_not_counted() -> None:
-    history = random_history(5)
-    absorb = np.arange(N_EVENTS) % 3 != 0
-    kept = replace(history, absorb=absorb)
-    got = repeat_rows(kept, N_ITEMS).toarray()[absorb]
-    wanted = repeat_rows(history.take(absorb), N_ITEMS).toarray()
-    np.testing.assert_allclose(got, wanted, rtol=1e-6)
-
-
-def test_annotate_fills_in_the_rows_own_entries() -> None:
+def test_entries_are_the_covariates_of_the_events_moments() -> None:
     history = random_history(6)
-    recent = counts_of(history, 7.0)
-    filled = annotate(history, recent, N_ITEMS, repeats=True)
-    rows = candidate_rows(history, recent, N_ITEMS, repeats=True)
-    for name, column in (
-        ("popularity_weight", filled.popularity),
-        ("repeat_weight", filled.repeats),
-    ):
-        table = rows.rows[name][rows.row_of[name]].toarray()
-        np.testing.assert_allclose(
-            table[np.arange(N_EVENTS), history.item_index], column, rtol=1e-6
-        )
+    rows = rows_of(history)
+    got = np.zeros((len(EVENTS), N_ITEMS, len(KINDS.names)))
+    for columns, row, item, values in rows.entries(EVENTS):
+        assert values.shape == (len(row), columns.stop - columns.start)
+        got[row, item, columns] += values.numpy()
+    np.testing.assert_allclose(got, slow_rows(history, rows), rtol=1e-5, atol=1e-6)
+    own = slow_rows(history, rows)[np.arange(len(EVENTS)), history.item_index[rows.moment[EVENTS]]]
+    np.testing.assert_allclose(rows.own()[EVENTS], own, rtol=1e-5, atol=1e-6)
 
 
 def test_dense_is_the_weighted_sum_of_the_entries() -> None:
     history = random_history(7)
-    rows = candidate_rows(history, counts_of(history, 7.0), N_ITEMS, repeats=True)
-    values = {
-        "mean": torch.zeros(3, dtype=torch.float64),
-        "popularity_weight": torch.tensor(0.7, dtype=torch.float64),
-        "repeat_weight": torch.tensor(-1.3, dtype=torch.float64),
-    }
-    events = np.array([3, 17, 60, 42])
-    wanted = 0.7 * slow_table(history, history.seconds, 7.0) - 1.3 * slow_repeat_table(history)
-    got = rows.dense(events, values, N_ITEMS).numpy()
-    np.testing.assert_allclose(got, wanted[events], rtol=1e-6, atol=1e-6)
+    rows = rows_of(history)
+    weight = torch.tensor([0.7, -1.3, 0.4, 1.9, -0.6, 0.3], dtype=torch.float64)
+    values = {"mean": torch.zeros(3, dtype=torch.float64), COVARIATES: weight}
+    got = rows.dense(EVENTS, values)
+    assert got.dtype == torch.float64
+    wanted = slow_rows(history, rows) @ weight.numpy()
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_dense_without_covariates_is_zero() -> None:
+    rows = CandidateRows(Surroundings(random_history(7), N_ITEMS, Kinds()), np.arange(N_EVENTS))
+    got = rows.dense(EVENTS, {"mean": torch.zeros(3, dtype=torch.float64)})
+    assert torch.equal(got, torch.zeros(len(EVENTS), N_ITEMS, dtype=torch.float64))
+    assert rows.own().shape == (N_EVENTS, 0)
+
+
+def test_counts_of_users_and_items_leave_out_looks() -> None:
+    history = random_history(8)
+    absorb = np.arange(N_EVENTS) % 3 != 0
+    history = replace(history, absorb=absorb)
+    wanted = np.zeros((N_USERS, N_ITEMS))
+    for event in np.flatnonzero(absorb):
+        wanted[history.user_index[event], history.item_index[event]] += 1
+    assert wanted.max() > 1
+    np.testing.assert_array_equal(user_item_counts(history, N_ITEMS).toarray(), wanted)

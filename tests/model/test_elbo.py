@@ -32,7 +32,7 @@ def converged(small: Small) -> UserPosterior:
 def elbo_at(small: Small, values: Globals, start: ScalarSites) -> float:
     """The collapsed ELBO at other globals, from sites near the optimum."""
     items = item_terms(small.layout, values, small.features)
-    arguments = (small.layout, values, items, small.batch)
+    arguments = (small.layout, values, items, small.batch_at(values))
     return fit_sites(*arguments, start, n_steps=100, tolerance=1e-6).elbo.sum().item()
 
 
@@ -42,9 +42,10 @@ def some_entries(values: Tensor) -> list[int]:
     return sorted({0, n // 2, n - 1})
 
 
-def test_event_terms_are_the_documented_predictor() -> None:
+@pytest.mark.parametrize("context_layers", [0, 1])
+def test_event_terms_are_the_documented_predictor(context_layers: int) -> None:
     for emission in SCALAR:
-        small = small_problem(emission)
+        small = small_problem(emission, context_layers=context_layers)
         x, offset = event_design(small, small.values)
         terms = event_terms(small.values, small.items, small.batch)
         mask = small.batch.mask
@@ -52,9 +53,12 @@ def test_event_terms_are_the_documented_predictor() -> None:
         torch.testing.assert_close(terms.offset[mask], offset, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("context_layers", [0, 1])
 @pytest.mark.parametrize("half_life_days", [None, 13.0], ids=["walk", "reverting"])
-def test_gaussian_elbo_is_the_exact_marginal_likelihood(half_life_days: float | None) -> None:
-    small = small_problem("gaussian", half_life_days=half_life_days)
+def test_gaussian_elbo_is_the_exact_marginal_likelihood(
+    half_life_days: float | None, context_layers: int
+) -> None:
+    small = small_problem("gaussian", half_life_days=half_life_days, context_layers=context_layers)
     x, offset = event_design(small, small.values)
     noise_var = (2.0 * small.values["log_noise_scale"]).exp()
     walk = small.batch.walk(small.layout, small.values)
@@ -81,7 +85,7 @@ def slopes(small: Small, posterior: UserPosterior) -> Globals:
     """Gradient of the objective in every global."""
     leaves = {name: value.clone().requires_grad_() for name, value in small.values.items()}
     items = item_terms(small.layout, leaves, small.features)
-    surrogate = objective(small.layout, leaves, items, small.batch, posterior)
+    surrogate = objective(small.layout, leaves, items, small.batch_at(leaves), posterior)
     gradient = torch.autograd.grad(surrogate, list(leaves.values()))
     return dict(zip(leaves, gradient, strict=True))
 
@@ -89,13 +93,16 @@ def slopes(small: Small, posterior: UserPosterior) -> Globals:
 # Scales of offsets and residuals act through their priors only. Measured: 2e-6 relative, of which
 # the quadrature's own error in Price's identity is the larger part.
 @pytest.mark.parametrize(
-    ("emission", "half_life_days"),
-    [("gaussian", None), ("bernoulli", None), ("rating", None), ("rating", 13.0)],
-)
+    ("emission", "half_life_days", "context_layers"),
+    [
+        ("gaussian", None, 0), ("bernoulli", None, 0), ("rating", None, 0), ("rating", 13.0, 0),
+        ("gaussian", None, 1), ("bernoulli", None, 1), ("rating", None, 2),
+    ],
+)  # fmt: skip
 def test_gradient_of_the_objective_is_that_of_the_collapsed_elbo(
-    emission: str, half_life_days: float | None
+    emission: str, half_life_days: float | None, context_layers: int
 ) -> None:
-    small = small_problem(emission, half_life_days=half_life_days)
+    small = small_problem(emission, half_life_days=half_life_days, context_layers=context_layers)
     likelihood_only = {
         name: value
         for name, value in small.values.items()
@@ -108,12 +115,13 @@ def test_gradient_of_the_objective_is_that_of_the_collapsed_elbo(
     for name, value in likelihood_only.items():
         for entry in some_entries(value):
             ends = []
-            for sign in (1.0, -1.0):
+            for shift in (1.0, -1.0, 2.0, -2.0):
                 moved = value.clone()
-                moved.view(-1)[entry] += sign * step
+                moved.view(-1)[entry] += shift * step
                 changed = small.values | {name: moved}
                 ends.append(elbo_at(small, changed, posterior.sites))
-            wanted = (ends[0] - ends[1]) / (2.0 * step)
+            # To fourth order: the context bends more within a step than 1e-5.
+            wanted = (8.0 * (ends[0] - ends[1]) - (ends[2] - ends[3])) / (12.0 * step)
             got = gradient[name].reshape(-1)[entry].item()
             assert got == pytest.approx(wanted, rel=1e-5, abs=1e-6), (name, entry)
 
@@ -197,17 +205,19 @@ def test_full_covariances_are_kept_on_request_only() -> None:
     torch.testing.assert_close(full.predictor_var, spread, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("context_layers", [0, 1])
 @pytest.mark.parametrize("emission", SCALAR)
-def test_padding_and_user_order_change_no_users_elbo(emission: str) -> None:
-    small = small_problem(emission)
+def test_padding_and_user_order_change_no_users_elbo(emission: str, context_layers: int) -> None:
+    small = small_problem(emission, context_layers=context_layers)
     alone = converged(small).elbo
     order = torch.tensor([3, 0, 4, 1, 2])
 
     def longer(values: Tensor) -> Tensor:
-        return torch.cat((values[order], values.new_zeros(N_USERS, 4)), 1)
+        return torch.cat((values[order], values.new_zeros(N_USERS, 4, *values.shape[2:])), 1)
 
     batch = small.batch
-    there = replace(batch, **{name: longer(value) for name, value in vars(batch).items()})
+    parts = {name: value for name, value in vars(batch).items() if value is not None}
+    there = replace(batch, **{name: longer(value) for name, value in parts.items()})
     moved = fit_sites(small.layout, small.values, small.items, there, n_steps=100, tolerance=1e-11)
     torch.testing.assert_close(moved.elbo, alone[order], rtol=1e-12, atol=1e-12)
 

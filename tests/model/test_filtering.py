@@ -28,6 +28,7 @@ from tests.model.problems import (
     SCALAR,
     STATE_DIM,
     Small,
+    contexts_by_event,
     dense_logits,
     event_design,
     small_problem,
@@ -49,6 +50,15 @@ def item_covariance() -> Tensor:
 
 def prior_belief(small: Small) -> Belief:
     return Belief.prior(N_USERS, small.values, small.layout.emission == "choice")
+
+
+def tensors(small: Small, keep: np.ndarray, last_seconds: np.ndarray | None = None) -> EventTensors:
+    """Some events as tensors; covariates and context are those of the whole history."""
+    context = None if small.context is None else small.context[keep]
+    own = small.rows.own()[keep]
+    return EventTensors.of(
+        small.history.take(keep), torch.float64, "cpu", last_seconds, own, context
+    )
 
 
 def run(
@@ -73,7 +83,7 @@ def run(
         event=torch.cat((block.event, more.long()), 1),
         mask=torch.cat((block.mask, more.bool()), 1),
     )
-    batch = Batch.of(EventTensors.of(history, torch.float64, "cpu", last_seconds), block)
+    batch = Batch.of(tensors(small, keep, last_seconds), block)
     events = keep[block.event[block.mask].numpy()]
     belief = prior_belief(small) if belief is None else belief
     start = Belief(belief.mean[users], belief.cov[users])
@@ -102,12 +112,16 @@ def whole(small: Small) -> tuple[dict[str, Tensor], Belief]:
 
 
 @FAMILIES
-@pytest.mark.parametrize("half_life_days", [None, 13.0], ids=["walk", "reverting"])
+@pytest.mark.parametrize(
+    ("half_life_days", "context_layers"),
+    [(None, 0), (13.0, 0), (None, 1)],
+    ids=["walk", "reverting", "context"],
+)
 @pytest.mark.parametrize("cut_days", [1.0, 11.0, 27.0])
 def test_continuing_from_the_belief_equals_one_pass(
-    emission: str, half_life_days: float | None, cut_days: float
+    emission: str, half_life_days: float | None, context_layers: int, cut_days: float
 ) -> None:
-    small = small_problem(emission, half_life_days=half_life_days)
+    small = small_problem(emission, half_life_days=half_life_days, context_layers=context_layers)
     wanted, last = whole(small)
     early = small.history.seconds < cut_days * 86_400
     first, belief, mask, events = run(small, np.flatnonzero(early))
@@ -127,8 +141,9 @@ def test_continuing_from_the_belief_equals_one_pass(
 
 
 @FAMILIES
-def test_padding_and_user_order_change_nothing(emission: str) -> None:
-    small = small_problem(emission)
+@pytest.mark.parametrize("context_layers", [0, 1])
+def test_padding_and_user_order_change_nothing(emission: str, context_layers: int) -> None:
+    small = small_problem(emission, context_layers=context_layers)
     wanted, last = whole(small)
     forecasts, belief, mask, events = run(small, users=ORDER, n_extra=3)
     got: dict[str, Tensor] = {}
@@ -140,8 +155,9 @@ def test_padding_and_user_order_change_nothing(emission: str) -> None:
 
 
 @FAMILIES
-def test_no_forecast_sees_its_own_outcome_or_the_future(emission: str) -> None:
-    small = small_problem(emission)
+@pytest.mark.parametrize("context_layers", [0, 1])
+def test_no_forecast_sees_its_own_outcome_or_the_future(emission: str, context_layers: int) -> None:
+    small = small_problem(emission, context_layers=context_layers)
     wanted, _ = whole(small)
     at = 15.0 * 86_400
     future = small.history.seconds >= at
@@ -164,8 +180,11 @@ def test_no_forecast_sees_its_own_outcome_or_the_future(emission: str) -> None:
 
 
 @pytest.mark.parametrize("half_life_days", [None, 13.0], ids=["walk", "reverting"])
-def test_gaussian_forecasts_are_the_exact_kalman_ones(half_life_days: float | None) -> None:
-    small = small_problem("gaussian", half_life_days=half_life_days)
+@pytest.mark.parametrize("context_layers", [0, 1])
+def test_gaussian_forecasts_are_the_exact_kalman_ones(
+    half_life_days: float | None, context_layers: int
+) -> None:
+    small = small_problem("gaussian", half_life_days=half_life_days, context_layers=context_layers)
     batch = small.batch
     arguments = (small.layout, small.values, small.items, None, batch, prior_belief(small))
     forecasts, belief = filter_scalar(*arguments, keep_cov=True)
@@ -186,9 +205,11 @@ def test_gaussian_forecasts_are_the_exact_kalman_ones(half_life_days: float | No
     torch.testing.assert_close(spread[mask], exact.predicted_var[mask], **close)
 
 
-def test_item_uncertainty_acts_as_observation_noise() -> None:
+@pytest.mark.parametrize("context_layers", [0, 1])
+def test_item_uncertainty_acts_as_observation_noise(context_layers: int) -> None:
     """Gaussian family, one user at a time, with textbook gains."""
-    small = small_problem("gaussian")
+    small = small_problem("gaussian", context_layers=context_layers)
+    context = contexts_by_event(small, small.values)
     cov = item_covariance()
     forecasts, belief, mask, _ = run(small)
     assert isinstance(forecasts, ScalarForecasts)
@@ -204,7 +225,8 @@ def test_item_uncertainty_acts_as_observation_noise() -> None:
             item = int(small.history.item_index[event])
             kind = int(small.history.kind_index[event])
             rho = small.values["log_reliability"][kind - 1].exp() if kind else torch.tensor(1.0)
-            z = torch.cat((small.values["mean"] + mean, torch.ones(1).double()))
+            total = small.values["mean"] + mean + context[event]
+            z = torch.cat((total, torch.ones(1).double()))
             extra = z @ cov[item] @ z + (cov[item][:-1, :-1] @ state).trace()
             spread = x[event] @ state @ x[event] + rho**2 * extra
             predicted = x[event] @ mean + offset[event]
@@ -241,7 +263,7 @@ def test_an_events_site_is_a_fixed_point_of_its_own_filtered_marginal(emission: 
     first = np.flatnonzero(np.diff(small.history.user_index, prepend=-1))
     history = small.history.take(first)
     block = pad_users(history, np.arange(N_USERS))
-    batch = Batch.of(EventTensors.of(history, torch.float64, "cpu"), block)
+    batch = Batch.of(tensors(small, first), block)
     arguments = (small.layout, small.values, small.items)
     _, belief = filter_scalar(*arguments, None, batch, prior_belief(small))
     exact = fit_sites(*arguments, batch, n_steps=200, tolerance=1e-12, full=True)
@@ -252,9 +274,13 @@ def test_an_events_site_is_a_fixed_point_of_its_own_filtered_marginal(emission: 
 
 
 @pytest.mark.parametrize("half_life_days", [None, 13.0], ids=["walk", "reverting"])
-def test_choice_filter_is_newton_on_the_dense_log_softmax(half_life_days: float | None) -> None:
+@pytest.mark.parametrize("context_layers", [0, 1])
+def test_choice_filter_is_newton_on_the_dense_log_softmax(
+    half_life_days: float | None, context_layers: int
+) -> None:
     """One user and event at a time, derivatives by autograd."""
-    small = small_problem("choice", half_life_days=half_life_days)
+    small = small_problem("choice", half_life_days=half_life_days, context_layers=context_layers)
+    context = contexts_by_event(small, small.values)
     forecasts, belief, mask, events = run(small)
     assert isinstance(forecasts, ChoiceForecasts)
     assert np.array_equal(events, np.arange(N_EVENTS))
@@ -272,7 +298,7 @@ def test_choice_filter_is_newton_on_the_dense_log_softmax(half_life_days: float 
             torch.testing.assert_close(forecasts.var[user, t], var, rtol=1e-10, atol=1e-10)
 
             def log_prob(state: Tensor, event: int = event) -> Tensor:
-                rows = state.expand(N_EVENTS, STATE_DIM)
+                rows = state.expand(N_EVENTS, STATE_DIM) + context
                 table = torch.log_softmax(dense_logits(small, small.values, rows), 1)
                 return table[event, int(small.history.item_index[event])]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyro
@@ -11,11 +11,12 @@ import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 
+from bayes_interest.model.batch import Batch
 from bayes_interest.model.choice_bound import fit_choice_sites, zero_choice_sites
 from bayes_interest.model.elbo import UserPosterior, event_terms, fit_sites
 from bayes_interest.model.generative import Design, interest_program, walk_path
 from bayes_interest.model.guide import InnovationChain, backward_messages, interest_guide
-from bayes_interest.model.parameters import Globals, log_prior
+from bayes_interest.model.parameters import COVARIATES, Globals, log_prior
 from bayes_interest.statespace.diagonal import (
     DiagonalSites,
     filter_diagonal,
@@ -40,6 +41,11 @@ def state_sites(small: Small, sites: ScalarSites) -> tuple[Tensor, Tensor]:
     x = event_terms(small.values, small.items, small.batch).x
     precision = sites.precision[..., None, None] * x[..., :, None] * x[..., None, :]
     return precision, sites.linear[..., None] * x
+
+
+def bare(small: Small) -> Batch:
+    """The batch without the context: the program finds its own."""
+    return replace(small.batch, context=None)
 
 
 def chain_of(small: Small, sites: ScalarSites) -> InnovationChain:
@@ -148,11 +154,12 @@ def wrong_kl(small: Small, posterior: UserPosterior) -> float:
     return float((kl_to_prior(off, posterior.smoothed, evidence) - right).sum())
 
 
+@pytest.mark.parametrize("context_layers", [0, 1])
 @pytest.mark.parametrize("emission", SCALAR)
-def test_pyro_elbo_agrees_with_the_collapsed_one(emission: str) -> None:
-    small = small_problem(emission)
+def test_pyro_elbo_agrees_with_the_collapsed_one(emission: str, context_layers: int) -> None:
+    small = small_problem(emission, context_layers=context_layers)
     posterior = converged(small)
-    design = Design(small.layout, small.features, small.batch)
+    design = Design(small.layout, small.features, bare(small))
     draws = program_elbos(design, small.values, state_sites(small, posterior.sites), 80)
     slow = Estimate.of(draws)
     total = posterior.elbo.sum() + log_prior(small.layout, small.values)
@@ -180,8 +187,8 @@ class ChoiceCase:
         )
 
 
-def choice_case() -> ChoiceCase:
-    small = small_problem("choice")
+def choice_case(context_layers: int) -> ChoiceCase:
+    small = small_problem("choice", context_layers=context_layers)
     generator = torch.Generator().manual_seed(0)
     sites = zero_choice_sites(small.batch, small.values["mean"])
     for k in range(30):
@@ -191,14 +198,15 @@ def choice_case() -> ChoiceCase:
         ).sites  # fmt: skip
     mask = small.batch.mask
     extra = torch.zeros(*mask.shape, small.layout.n_items, dtype=torch.float64)
-    extra[mask] = small.rows.dense(small.events, small.values, small.layout.n_items)
-    return ChoiceCase(small, sites, Design(small.layout, small.features, small.batch, extra))
+    extra[mask] = small.rows.dense(small.events, small.values)
+    return ChoiceCase(small, sites, Design(small.layout, small.features, bare(small), extra))
 
 
-def test_pyro_elbo_agrees_with_the_collapsed_one_for_choice() -> None:
-    case = choice_case()
+@pytest.mark.parametrize("context_layers", [0, 1])
+def test_pyro_elbo_agrees_with_the_collapsed_one_for_choice(context_layers: int) -> None:
+    case = choice_case(context_layers)
     small, sites = case.small, case.sites
-    assert set(small.rows.rows) == {"popularity_weight", "repeat_weight"}
+    assert len(small.values[COVARIATES]) == len(small.layout.kinds.names) == 5
     prior = log_prior(small.layout, small.values)
     full = (torch.diag_embed(sites.precision), sites.linear)
     slow = Estimate.of(program_elbos(case.design, small.values, full, 150))
@@ -214,10 +222,11 @@ def test_pyro_elbo_agrees_with_the_collapsed_one_for_choice() -> None:
     assert abs(slow.z(wrong)) > N_SE
 
 
-def test_program_draws_outcomes_of_the_right_shape_for_every_family() -> None:
+@pytest.mark.parametrize("context_layers", [0, 1])
+def test_program_draws_outcomes_of_the_right_shape_for_every_family(context_layers: int) -> None:
     for emission in (*SCALAR, "choice"):
-        small = small_problem(emission)
-        design = Design(small.layout, small.features, small.batch)
+        small = small_problem(emission, context_layers=context_layers)
+        design = Design(small.layout, small.features, bare(small))
         with torch.random.fork_rng():
             pyro.set_rng_seed(0)
             outcome = interest_program(design, observed=False)

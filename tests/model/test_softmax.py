@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bayes_interest.model import softmax
 from bayes_interest.model.choice_bound import choice_objective, fit_choice_sites
-from bayes_interest.model.parameters import Globals, item_terms, reliability
+from bayes_interest.model.parameters import COVARIATES, Globals, item_terms, reliability
 from bayes_interest.model.softmax import Look, Sample, draw_sample, gradient_sums, look
 from bayes_interest.statespace.diagonal import DiagonalSites, filter_diagonal
 from tests.model.problems import (
@@ -18,6 +18,7 @@ from tests.model.problems import (
     N_ITEMS,
     STATE_DIM,
     Small,
+    contexts_by_event,
     dense_logits,
     small_problem,
 )
@@ -80,8 +81,9 @@ def test_every_gradient_is_autograds(sample: Sample | None) -> None:
     got = chained(small, sums)
     for name, wanted in zip(leaves, slopes, strict=True):
         torch.testing.assert_close(got[name], wanted, rtol=1e-11, atol=1e-11, msg=name)
-    for name in ("weight", "offset", "popularity_weight", "repeat_weight", "log_reliability"):
+    for name in ("weight", "offset", COVARIATES, "log_reliability"):
         assert got[name].abs().max() > 1e-3, name
+    assert (got[COVARIATES].abs() > 1e-3).all()
 
 
 @pytest.mark.parametrize("sample", [None, EVERY_ITEM], ids=["full", "every item sampled"])
@@ -101,7 +103,7 @@ def test_curvature_is_the_documented_sum(sample: Sample | None) -> None:
 
 
 def test_without_extras_it_is_a_plain_softmax() -> None:
-    small = small_problem("choice", n_kinds=1, popularity=False, repeats=False)
+    small = small_problem("choice", n_kinds=1, popularity_days=(), repeats=False, succession=False)
     seen, sums = look_at(small, None)
     logits = random_states() @ small.items.vectors.T + small.items.offsets
     wanted = torch.log_softmax(logits, 1)[torch.arange(N_EVENTS), small.choices.item]
@@ -192,9 +194,11 @@ def test_logits_of_500_stay_finite() -> None:
     assert (seen.moments.var >= 0.0).all()
 
 
-def test_gradient_of_the_choice_objective_is_autograds_at_the_draw() -> None:
+@pytest.mark.parametrize("context_layers", [0, 1])
+def test_gradient_of_the_choice_objective_is_autograds_at_the_draw(context_layers: int) -> None:
     """The same draw of states, with the log evidence's slope in the step variances."""
-    small, batch = small_problem("choice"), small_problem("choice").batch
+    small = small_problem("choice", context_layers=context_layers)
+    batch = small.batch
     generator = torch.Generator().manual_seed(0)
     shape = (*batch.mask.shape, STATE_DIM)
     linear, precision = torch.rand(2, *shape, generator=generator, dtype=torch.float64)
@@ -209,12 +213,13 @@ def test_gradient_of_the_choice_objective_is_autograds_at_the_draw() -> None:
 
     leaves = {name: value.clone().requires_grad_() for name, value in small.values.items()}
     items = item_terms(small.layout, leaves, small.features)
-    surrogate = choice_objective(small.layout, leaves, items, batch, posterior)
+    surrogate = choice_objective(small.layout, leaves, items, small.batch_at(leaves), posterior)
     got = torch.autograd.grad(surrogate, list(leaves.values()), materialize_grads=True)
 
     leaves = {name: value.clone().requires_grad_() for name, value in small.values.items()}
     evidence = filter_evidence(sites, small, leaves)
-    total = dense_log_prob(small, leaves, states).sum() + evidence
+    context = contexts_by_event(small, leaves)
+    total = dense_log_prob(small, leaves, states + context).sum() + evidence
     wanted = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
     for name, ours, theirs in zip(leaves, got, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10, msg=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,15 @@ import torch
 
 from bayes_interest.config import EmissionName
 from bayes_interest.errors import ItemError, TimeOrderError
+from bayes_interest.events.history import make_history
 from bayes_interest.events.read import read_events
 from bayes_interest.model.prepare import log_history
 from bayes_interest.posterior import answers
-from bayes_interest.posterior.online import absorb, restarted
+from bayes_interest.posterior.online import absorb, contexts, moments_of, needed, restarted
 from bayes_interest.posterior.posterior import Posterior
-from tests.fitted import FAMILIES, model, numbers, parts, same
+from bayes_interest.posterior.predict import advanced_belief
+from tests.fitted import FAMILIES, loud, model, numbers, parts, same
+from tests.oracles import slow_context
 
 N_SINGLE = 17
 
@@ -66,10 +70,82 @@ def test_update_in_any_batches_equals_the_filter_from_scratch(
 
 
 @pytest.mark.parametrize("emission", FAMILIES)
-def test_users_can_be_updated_one_after_the_other(emission: EmissionName) -> None:
-    # Without popularity a user's state depends on the own events alone.
+@pytest.mark.parametrize("split", [one_by_one, in_chunks])
+def test_update_with_a_context_equals_the_filter_from_scratch(
+    emission: EmissionName, split: object
+) -> None:
     train, test = parts(emission)
-    online = model(emission, popularity_days=None)
+    online = loud(emission)
+    for chunk in split(test):  # type: ignore[operator]
+        online.update(chunk)
+    scratch = from_scratch(online.posterior, pd.concat((train, test)))
+    np.testing.assert_allclose(table(online.posterior), table(scratch), rtol=0, atol=1e-5)
+    silent = scratch.values | {"context_head": 0.0 * scratch.values["context_head"]}
+    without = from_scratch(replace(scratch, values=silent), pd.concat((train, test)))
+    assert np.abs(table(without) - table(scratch)).max() > 0.01
+
+
+def slow_user_context(posterior: Posterior, user: int, at: float) -> torch.Tensor:
+    """`c_u(at)` by the whole history and one more step, (state_dim,)."""
+    own = posterior.history.take((posterior.history.user_index == user) & posterior.history.absorb)
+    days = np.diff(own.seconds, prepend=own.seconds[:1], append=at) / 86_400.0
+    columns = (own.item_index, own.outcome, own.kind_index)
+    padded = [torch.as_tensor(np.append(column, column[:1])) for column in columns]
+    vectors, values = posterior.items.vectors, posterior.values
+    days = torch.as_tensor(days).to(vectors)
+    return slow_context(posterior.layout, values, vectors, *padded, days)[-1]
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_the_context_of_a_moment_is_that_of_the_whole_history(emission: EmissionName) -> None:
+    posterior = loud(emission, dtype="float64").posterior
+    users = np.arange(len(posterior.vocabulary.users))
+    seconds = posterior.last_seconds + 7_777.0 * users
+    found = contexts(posterior, moments_of(posterior, users, seconds))
+    assert found is not None
+    for user in users:
+        wanted = slow_user_context(posterior, user, seconds[user])
+        torch.testing.assert_close(found[user], wanted, rtol=1e-9, atol=1e-9)
+    later = advanced_belief(posterior, users, seconds)
+    silent = posterior.values | {"context_head": 0.0 * posterior.values["context_head"]}
+    without = advanced_belief(replace(posterior, values=silent), users, seconds)
+    torch.testing.assert_close(later.mean, without.mean + found, rtol=1e-12, atol=1e-12)
+    assert torch.equal(later.cov, without.cov)
+
+
+def test_without_an_earlier_event_there_is_no_context() -> None:
+    posterior = loud("choice").posterior.with_users(np.array(["newcomer"], dtype=object))
+    newcomer = np.array([len(posterior.vocabulary.users) - 1])
+    found = contexts(posterior, moments_of(posterior, newcomer, np.array([2e9])))
+    assert found is not None
+    assert (found == 0.0).all()
+    plain = model("choice").posterior
+    assert contexts(plain, moments_of(plain, np.array([0]), np.array([2e9]))) is None
+
+
+@pytest.mark.parametrize("reach", [1, 2, 5])
+def test_needed_are_the_last_absorbed_events_before_each_moment(reach: int) -> None:
+    rng = np.random.default_rng(reach)
+    zeros = np.zeros(40, dtype=np.int64)
+    log = make_history(
+        rng.integers(0, 4, 40), zeros, rng.integers(0, 30, 40), zeros, zeros, 4,
+        rng.random(40) < 0.7,
+    )  # fmt: skip
+    moments = rng.integers(0, 40, 5)
+    wanted = np.zeros(40, dtype=bool)
+    for moment in moments:
+        own = log.user_index == log.user_index[moment]
+        earlier = np.flatnonzero(own & log.absorb & (np.arange(40) < moment))
+        wanted[earlier[-reach:]] = True
+    assert wanted.any()
+    assert np.array_equal(needed(log, moments, reach), wanted)
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_users_can_be_updated_one_after_the_other(emission: EmissionName) -> None:
+    # Without what others do a user's state depends on the own events alone.
+    train, test = parts(emission)
+    online = model(emission, popularity_days=None, succession=False, rates=False)
     for chunk in by_user(test):
         online.update(chunk)
     scratch = from_scratch(online.posterior, pd.concat((train, test)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,19 +13,24 @@ from scipy import integrate, stats
 
 from bayes_interest.config import EmissionName
 from bayes_interest.errors import ConfigError, InputError, ItemError, TimeOrderError
+from bayes_interest.events.history import join_histories, make_history
 from bayes_interest.model.filtering import Belief
+from bayes_interest.model.parameters import COVARIATES
 from bayes_interest.posterior import predict
 from bayes_interest.posterior.answers import find_items, find_users
+from bayes_interest.posterior.online import filter_history
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     advanced_belief,
+    clock,
     draw_predictors,
     draws_interval,
     level_cut,
     predictors,
     sigmoid_interval,
 )
-from tests.fitted import FAMILIES, LEVELS, fit, model, numbers, parts, same
+from tests.fitted import FAMILIES, LEVELS, N_USERS, fit, model, numbers, parts, same
+from tests.oracles import slow_covariates
 
 END = "2024-06-01"
 N_DRAWS = 40_000
@@ -81,7 +87,7 @@ def joint_predictors(posterior: Posterior, belief: Belief) -> np.ndarray:
 
 @pytest.mark.parametrize("emission", ["bernoulli", "rating"])
 def test_intervals_agree_with_joint_draws_of_states_and_items(emission: EmissionName) -> None:
-    door = model(emission, dtype="float64")
+    door = model(emission, dtype="float64", rates=False)
     posterior, user = door.posterior, parts(emission)[0]["user_id"].iloc[-1]
     at = np.array([pd.Timestamp(END, tz="UTC").timestamp()])
     belief = advanced_belief(posterior, posterior.vocabulary.users.index_of([user]), at)
@@ -182,7 +188,7 @@ def test_a_moment_before_the_users_last_event_is_refused(emission: EmissionName)
 
 @pytest.mark.parametrize("emission", FAMILIES)
 def test_unknown_users_are_at_the_prior(emission: EmissionName) -> None:
-    door = model(emission)
+    door = model(emission, rates=False)
     table = door.interest(["nobody", "nobody else"], n_draws=2000)
     first, second = (numbers(part) for _, part in table.groupby("user_id"))
     np.testing.assert_array_equal(first, second)
@@ -252,7 +258,7 @@ def test_rows_follow_the_question(emission: EmissionName) -> None:
 
 
 def test_expected_rating_lies_between_the_levels_and_agrees_with_draws() -> None:
-    door = model("rating")
+    door = model("rating", rates=False)
     table = door.interest()
     assert table["expected_rating"].between(0, LEVELS - 1, inclusive="neither").all()
     for emission in ("bernoulli", "choice"):
@@ -290,19 +296,48 @@ def test_popularity_repeats_and_novelty_move_the_predictors() -> None:
     posterior = model("choice").posterior
     users, now = np.array([0, 1]), np.full(2, predict.clock(posterior))
     extra = predict.circumstances(posterior, users, now)
-    assert posterior.recent is not None
-    counts = posterior.recent.rows(now).toarray()
-    own = np.log1p(posterior.chosen[users].toarray())
-    expected = (
-        float(posterior.values["popularity_weight"]) * counts
-        + float(posterior.values["repeat_weight"]) * own
+    kinds = posterior.layout.kinds
+    assert kinds.names == (
+        "popularity_1_days", "popularity_7_days", "popularity_30_days", "popularity_120_days",
+        "repeats", "repeats_30_days", "repeats_1_days", "succession",
+    )  # fmt: skip
+    weight = posterior.values[COVARIATES].double().numpy()
+    assert (weight != 0.0).all()
+    zeros = np.zeros(2, dtype=np.int64)
+    looks = make_history(users, zeros, now, zeros, zeros, N_USERS, zeros.astype(bool))
+    log = join_histories(posterior.history, looks, N_USERS)
+    for user in users:
+        moment = np.flatnonzero((log.user_index == user) & ~log.absorb)[0]
+        values = slow_covariates(log, posterior.layout.n_items, kinds, moment)
+        fresh = posterior.first_seconds >= now[user]
+        wanted = values @ weight + posterior.cold_shift * fresh
+        np.testing.assert_allclose(extra[user], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_an_item_is_new_until_its_first_event_and_not_to_the_tick() -> None:
+    posterior = replace(model("choice").posterior, cold_shift=1.7)
+    history = posterior.history
+    item = int(history.item_index[np.argmax(history.seconds)])
+    first = history.seconds[history.item_index == item].min()
+    shifted = predict.novelty(posterior, np.array([first - 1.0, first, first + 1.0]))
+    np.testing.assert_allclose(shifted[:, item], [1.7, 1.7, 0.0], atol=1e-6)
+    # In a filtered log an item is new to the first event and to those at its second, not later.
+    door = model("choice").posterior
+    never = replace(
+        door, history=door.history.take(door.history.item_index != item), cold_shift=1.7
     )
-    fresh = posterior.first_seconds[None] >= posterior.recent.tick(now)[:, None]
-    np.testing.assert_allclose(extra, expected + posterior.cold_shift * fresh, atol=1e-6)
+    times = clock(door) + np.array([10.0, 10.0, 11.0])
+    zeros = np.zeros(3, dtype=np.int64)
+    more = make_history(np.array([0, 1, 2]), zeros + item, times, zeros, zeros, N_USERS)
+    found, _, _ = filter_history(never, more)
+    part = np.arange(3)
+    plain = predict.circumstances_of_events(replace(never, cold_shift=0.0), more, part, found.rows)
+    extra = predict.circumstances_of_events(never, more, part, found.rows)
+    np.testing.assert_allclose((extra - plain)[:, item], [1.7, 1.7, 0.0], atol=1e-6)
 
 
 def test_popularity_fades_with_time() -> None:
-    door = model("bernoulli", popularity_days=20.0)
+    door = model("bernoulli", popularity_days=20.0, rates=False)
     posterior = door.posterior
     users = np.array([0])
     now = predict.circumstances(posterior, users, np.array([predict.clock(posterior)]))

@@ -10,12 +10,25 @@ import pytest
 import torch
 
 from bayes_interest.config import EmissionName, ModelConfig
-from bayes_interest.errors import ConfigError, TimeOrderError
+from bayes_interest.errors import ConfigError, InputError, TimeOrderError
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.posterior import score as score_module
 from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.posterior.predict import DRAW_SEED
 from bayes_interest.text.precomputed import PrecomputedVectors
-from tests.fitted import FAMILIES, LEVELS, QUICK, fit, model, numbers, parts, same, simulation
+from tests.fitted import (
+    FAMILIES,
+    LEVELS,
+    N_ITEMS,
+    QUICK,
+    fit,
+    loud,
+    model,
+    numbers,
+    parts,
+    same,
+    simulation,
+)
 
 N_DRAWS = 60
 N_SLOW = 19
@@ -76,6 +89,83 @@ def test_scores_equal_a_slow_loop_of_interest_and_update(
         assert best <= rank <= worst
 
 
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_scores_with_a_context_equal_the_slow_loop(emission: EmissionName) -> None:
+    _, test = parts(emission)
+    scores = loud(emission).score_events(test, n_draws=N_DRAWS)
+    slow = loud(emission).update(test[:-N_SLOW])
+    expected, ranks = slow_scores(slow, test[-N_SLOW:])
+    np.testing.assert_allclose(numbers(scores)[-N_SLOW:], expected, rtol=0, atol=1e-5)
+    for rank, (best, worst) in zip(scores["rank"][-N_SLOW:], ranks, strict=True):
+        assert best <= rank <= worst
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize("k", [1, 4, N_ITEMS, N_ITEMS + 5])
+def test_slates_agree_with_the_ranks(emission: EmissionName, exclude_seen: bool, k: int) -> None:
+    train, test = parts(emission)
+    door = model(emission)
+    scores = door.score_events(test, exclude_seen=exclude_seen, k=k)
+    same(scores.drop(columns="slate"), door.score_events(test, exclude_seen=exclude_seen))
+    met = train.groupby("user_id")["item_id"].agg(set).to_dict()
+    hits = 0
+    for row in scores.itertuples():
+        seen = met.setdefault(row.user_id, set())
+        allowed = N_ITEMS - len(seen) * exclude_seen
+        assert len(row.slate) == len(set(row.slate)) == min(k, allowed)
+        assert not exclude_seen or not seen & set(row.slate)
+        if not exclude_seen or row.item_id not in seen:
+            assert (row.item_id in row.slate) == (row.rank <= k)
+            if row.rank <= k:
+                assert row.slate[row.rank - 1] == row.item_id
+                hits += 1
+        seen.add(row.item_id)
+    assert hits > 0
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_the_slate_before_a_users_first_event_is_what_rank_says(emission: EmissionName) -> None:
+    _, test = parts(emission)
+    options = {"k": 3, "n_draws": 200}
+    # rank() shares a choice among the allowed items, score_events among all.
+    options["exclude_seen"] = emission != "choice"
+    scores = model(emission).score_events(test, **options)
+    for row in np.flatnonzero(~test["user_id"].duplicated().to_numpy())[:6]:
+        event = test[row : row + 1]
+        later = model(emission).update(test[:row])
+        at = event["timestamp"].iloc[0]
+        slate = later.rank(event["user_id"], at=at, seed=DRAW_SEED, **options)
+        table = later.interest(event["user_id"], at=at, n_draws=options["n_draws"])
+        mean = table.set_index("item_id")["mean"]
+        found = scores["slate"].iloc[row]
+        np.testing.assert_allclose(mean[found], mean[slate["item_id"]], rtol=0, atol=TIE)
+        clear = np.abs(mean[found].to_numpy()[:, None] - mean.to_numpy()) > TIE
+        for place, item in enumerate(found):  # barring ties
+            if clear[place, (mean.index != item).tolist()].all():
+                assert slate["item_id"].iloc[place] == item
+
+
+def test_slates_come_back_in_the_callers_order_and_in_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, test = parts("choice")
+    door = model("choice")
+    straight = door.score_events(test, k=4)["slate"]
+    order = np.random.default_rng(0).permutation(len(test))
+    shuffled = door.score_events(test.iloc[order], k=4)["slate"]
+    assert straight.iloc[order].tolist() == shuffled.tolist()
+    monkeypatch.setattr(score_module, "TABLE_SIZE", 2000)
+    assert door.score_events(test, k=4)["slate"].tolist() == straight.tolist()
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.0, True, "3"])
+def test_an_impossible_k_is_named(k: object) -> None:
+    _, test = parts("choice")
+    with pytest.raises(InputError, match=r"k=.*: expected a whole number >= 1, or None"):
+        model("choice").score_events(test, k=k)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("emission", ["bernoulli", "choice"])
 def test_interest_is_that_of_the_reference_kind_and_log_prob_of_the_events_own(
     emission: EmissionName,
@@ -94,7 +184,13 @@ def test_interest_is_that_of_the_reference_kind_and_log_prob_of_the_events_own(
     assert (scores["log_prob"] - said)[rare].abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("config", [{"repeats": True}, {"popularity_days": 20.0}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"repeats": True}, {"popularity_days": 20.0}, {"popularity_days": (1.0, 20.0)},
+        {"succession": True},
+    ],
+)  # fmt: skip
 def test_circumstances_of_a_scalar_family_reach_the_ranks(config: dict[str, object]) -> None:
     _, test = parts("bernoulli")
     door = model("bernoulli", **config)

@@ -41,6 +41,7 @@ from bayes_interest.posterior.predict import (
 )
 from bayes_interest.posterior.storage import MANIFEST, load_posterior, save_posterior
 from bayes_interest.text.precomputed import PrecomputedVectors
+from tests.fitted import loud
 
 FAMILIES: tuple[EmissionName, ...] = ("bernoulli", "rating", "choice")
 PARTS = ("arrays", "items", "settings", "tensors", "users")
@@ -139,7 +140,22 @@ def test_round_trip_keeps_every_bit(
     assert_same(before, after)
     assert_same(all_interest(before), all_interest(after))
     assert before.item_cov.ndim == (2 if emission == "choice" else 3)  # both forms are covered
-    assert (before.recent is None) == (emission != "choice")
+    assert (len(before.layout.popularity_days) == 4) == (emission == "choice")
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+@pytest.mark.parametrize("days", [(1.0, 20.0), (3.5,), 20.0])
+def test_a_model_with_a_context_and_windows_keeps_every_bit(
+    emission: EmissionName, days: Any, tmp_path: Path
+) -> None:
+    door = loud(emission, popularity_days=days)
+    before = door.posterior
+    after = round_trip(before, tmp_path)
+    assert_same(before, after)
+    assert after.config.popularity_days == days
+    assert after.layout.popularity_days == (days if isinstance(days, tuple) else (days,))
+    assert after.layout.context_layers == 2
+    assert_same(all_interest(before), all_interest(after))
 
 
 @pytest.mark.parametrize("emission", FAMILIES)

@@ -56,7 +56,7 @@ def grid_smoother(posterior: Posterior, user: int) -> tuple[np.ndarray, np.ndarr
 @pytest.mark.parametrize("who", [busiest, quietest])
 def test_smoothed_states_agree_with_exact_sums_on_a_grid(who: object) -> None:
     # A drift that matters, so that the walk and not only the start is tested.
-    posterior = model("bernoulli", state_dim=1, dtype="float64").posterior
+    posterior = model("bernoulli", state_dim=1, dtype="float64", rates=False).posterior
     steep = torch.full_like(posterior.values["log_drift"], np.log(0.2))
     posterior = replace(posterior, values=posterior.values | {"log_drift": steep})
     user = posterior.vocabulary.users.index_of([who("bernoulli")])[0]  # type: ignore[operator]
@@ -71,7 +71,8 @@ def test_smoothed_states_agree_with_exact_sums_on_a_grid(who: object) -> None:
 def test_the_last_moment_is_close_to_the_present_interest(emission: EmissionName) -> None:
     # The filter sets each site once; the smoother converges all of them, hence the tolerance.
     train, _ = parts(emission)
-    door = model(emission, repeats=False)
+    # It leaves out what the user alone did: own items, what follows them, own rates.
+    door = model(emission, repeats=False, succession=False, rates=False)
     for user in train["user_id"].unique()[:5]:
         path = door.trajectory([user], None)
         end = path["timestamp"].max()

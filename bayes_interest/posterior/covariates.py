@@ -1,0 +1,136 @@
+"""Weights of the covariates by the one-step-ahead predictions of a later slice of time.
+
+The ascent of the ELBO weighs covariates beside states that have seen the future, so what the
+past alone says about an event is undervalued. Here the states are those of the filter: the
+weights maximise the log predictive probability of events that the fit has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bayes_interest.model.parameters import COVARIATES, PRIOR_SCALES, emission_of, reliability
+from bayes_interest.posterior.online import Forecasts
+from bayes_interest.posterior.posterior import Posterior
+
+MAX_CELLS = 12_000_000  # of the table (event, item); more events are thinned out evenly
+MAX_STEPS = 40
+SHIFT_SPREAD = 3.0
+LEAST_GAIN = 1e-3  # nats an event
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What the slice says."""
+
+    weight: Tensor | None  # (covariate,), None without covariates
+    cold_shift: float  # logit of items without an earlier event
+
+
+def tune_covariates(posterior: Posterior, found: Forecasts) -> Tuned:
+    """Weights and cold shift that predict the events of `found` best.
+
+    The weights have their Normal prior around the fitted ones, the shift (of choice) one around
+    zero. For the scalar families weights that gain next to nothing stay as they are.
+    """
+    return _tune_choice(posterior, found) if found.mean is None else _tune_scalar(posterior, found)
+
+
+def _tune_scalar(posterior: Posterior, found: Forecasts) -> Tuned:
+    if COVARIATES not in posterior.values:
+        return Tuned(None, 0.0)
+    assert found.mean is not None
+    assert found.var is not None
+    first = posterior.values[COVARIATES].detach().clone()
+    emission = emission_of(posterior.layout, posterior.values)
+    values = torch.as_tensor(found.rows.own()).to(first)
+    outcome = torch.as_tensor(found.history.outcome).to(first)
+    mean, var = found.mean, found.var
+    rho = _reliability(posterior, found.history.kind_index)
+
+    def loss(weight: Tensor) -> Tensor:
+        moved = mean + rho * (values @ (weight - first))
+        chance = emission.predictive(moved, var, outcome)
+        return -chance.clamp_min(1e-30).log().mean()
+
+    weight = _least(lambda w: loss(w), first, len(outcome))
+    gain = float(loss(first) - loss(weight))
+    return Tuned(weight if gain > LEAST_GAIN else first, 0.0)
+
+
+def _least(loss: Callable[[Tensor], Tensor], first: Tensor, n_events: int) -> Tensor:
+    """The minimum of a loss with the prior's penalty around `first`."""
+    weight = first.clone().requires_grad_()
+    search = torch.optim.LBFGS(
+        [weight], max_iter=MAX_STEPS, line_search_fn="strong_wolfe", tolerance_change=1e-6
+    )
+
+    def penalised() -> Tensor:
+        search.zero_grad()
+        penalty = ((weight - first) / PRIOR_SCALES[COVARIATES]).square().sum()
+        total = loss(weight) + 0.5 * penalty / n_events
+        total.backward()
+        return total
+
+    search.step(penalised)
+    return weight.detach()
+
+
+def _tune_choice(posterior: Posterior, found: Forecasts) -> Tuned:
+    count = max(1, MAX_CELLS // posterior.layout.n_items)
+    n_events = len(found.history)
+    part = np.unique(np.linspace(0, n_events - 1, min(count, n_events)).astype(np.int64))
+    problem = _Slice.of(posterior, found, part)
+    start = posterior.values.get(COVARIATES)
+    given = posterior.features.new_zeros(0) if start is None else start.detach()
+    # The shift is one more weight, on its own scale.
+    first = torch.cat((given, given.new_zeros(1)))
+    unit = SHIFT_SPREAD / PRIOR_SCALES[COVARIATES]
+    best = _least(lambda w: problem.loss(w[:-1], unit * w[-1]), first, len(part))
+    return Tuned(None if start is None else best[:-1], float(unit * best[-1]))
+
+
+def _reliability(posterior: Posterior, kind_index: np.ndarray) -> Tensor:
+    device = posterior.features.device
+    kind = torch.as_tensor(kind_index, dtype=torch.long, device=device)
+    return reliability(posterior.values, kind).detach()
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """Logits of some events without covariates, and the covariates."""
+
+    base: Tensor  # (event, item)
+    rho: Tensor  # reliability: multiplies every logit, (event,)
+    own: Tensor  # the chosen item, (event,)
+    cold: Tensor  # items without an earlier event, (event, item)
+    entries: list[tuple[slice, Tensor, Tensor]]  # which, place in the flat table, values
+
+    @classmethod
+    def of(cls, posterior: Posterior, found: Forecasts, part: np.ndarray) -> _Slice:
+        history, items = found.history, posterior.items
+        index = torch.as_tensor(part, device=items.offsets.device)
+        base = torch.addmm(items.offsets, found.belief(index).mean, items.vectors.T)
+        first = posterior.first_seconds.copy()
+        np.minimum.at(first, history.item_index, history.seconds)
+        cold = torch.as_tensor(first[None, :] >= history.seconds[part, None]).to(base)
+        own = torch.as_tensor(history.item_index[part], device=base.device)
+        entries = [
+            (columns, (row * base.shape[1] + item).to(base.device), value.to(base))
+            for columns, row, item, value in found.rows.entries(part)
+        ]
+        rho = _reliability(posterior, history.kind_index[part])
+        return cls(base, rho, own, cold, entries)
+
+    def loss(self, weight: Tensor, shift: Tensor) -> Tensor:
+        """Minus mean log probability of what was chosen."""
+        logits = (self.base + shift * self.cold).reshape(-1)
+        for columns, place, value in self.entries:
+            logits = logits.scatter_add(0, place, value @ weight[columns])
+        table = logits.reshape(self.base.shape) * self.rho[:, None]
+        return torch.nn.functional.cross_entropy(table, self.own)

@@ -1,0 +1,343 @@
+"""What surrounds a moment: every covariate counted one by one, from the strict past."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bayes_interest.events.history import History, make_history
+from bayes_interest.events.surroundings import (
+    CAUTION,
+    MAX_PAIRS,
+    RATE_SHARES,
+    REACH,
+    SCALE,
+    Kinds,
+    Surroundings,
+    surroundings_of,
+)
+from tests.oracles import slow_covariates
+
+DAY = 86_400
+N_USERS, N_ITEMS, N_EVENTS = 5, 7, 61
+ALL = Kinds((1.0, 7.0), repeats=True, succession=True)
+KINDS = [
+    Kinds(),
+    Kinds((7.0,)),
+    Kinds(repeats=True),
+    Kinds(succession=True),
+    Kinds((3.0,), succession=True),
+    ALL,
+]
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def make(
+    users: object, items: object, seconds: object, absorb: object = None, n_users: int = N_USERS
+) -> History:
+    user, item = np.asarray(users, dtype=np.int64), np.asarray(items, dtype=np.int64)
+    zeros = np.zeros(len(user), dtype=np.int64)
+    flags = None if absorb is None else np.asarray(absorb, dtype=bool)
+    return make_history(user, item, np.asarray(seconds, float), zeros, zeros, n_users, flags)
+
+
+def random_history(seed: int, n_events: int = N_EVENTS, looks: float = 0.0) -> History:
+    """Within 20 days, a quarter of the times tied; a share of mere looks."""
+    rng = np.random.default_rng(seed)
+    seconds = rng.integers(0, 20 * DAY, n_events)
+    tied = rng.random(n_events) < 0.25
+    seconds[tied] = rng.choice(seconds[:3], tied.sum())
+    users, items = rng.integers(0, N_USERS, n_events), rng.integers(0, N_ITEMS, n_events)
+    return make(users, items, seconds, rng.random(n_events) >= looks)
+
+
+def table(surroundings: Surroundings, moments: np.ndarray) -> np.ndarray:
+    """All entries in one array, (moment, item, covariate); no pair may come twice."""
+    shape = (len(moments), surroundings.n_items, len(surroundings.kinds.names))
+    out, seen = np.zeros(shape), np.zeros(shape, dtype=int)
+    for found in surroundings.entries(moments):
+        np.add.at(seen[:, :, found.columns], (found.row, found.item), 1)
+        out[found.row, found.item, found.columns] = found.values
+    assert seen.max(initial=0) <= 1
+    return out
+
+
+def slow(log: History, moments: np.ndarray, kinds: Kinds = ALL) -> np.ndarray:
+    return np.stack([slow_covariates(log, N_ITEMS, kinds, at) for at in moments])
+
+
+def succession(log: History, moment: int) -> np.ndarray:
+    return table(Surroundings(log, N_ITEMS, Kinds(succession=True)), np.array([moment]))[0, :, 0]
+
+
+# --------------------------------------------------------------------------- against the oracle
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=lambda kinds: "+".join(kinds.names) or "none")
+@pytest.mark.parametrize("looks", [0.0, 0.3])
+def test_every_covariate_is_counted_one_by_one(kinds: Kinds, looks: float) -> None:
+    log = random_history(0, looks=looks)
+    found, moments = Surroundings(log, N_ITEMS, kinds), np.arange(N_EVENTS)
+    wanted = slow(log, moments, kinds)
+    assert wanted.shape[2] == len(kinds.names)
+    assert not kinds.names or (wanted.max((0, 1)) > 0.5).all()
+    np.testing.assert_allclose(table(found, moments), wanted, **CLOSE)
+    own = wanted[moments, log.item_index]
+    np.testing.assert_allclose(found.own(moments), own, **CLOSE)
+    weight = np.random.default_rng(1).normal(size=len(kinds.names))
+    np.testing.assert_allclose(found.table(moments, weight), wanted @ weight, rtol=1e-5, atol=1e-5)
+
+
+def test_some_moments_in_any_order_are_those_of_the_whole() -> None:
+    found = Surroundings(random_history(1, looks=0.2), N_ITEMS, ALL)
+    some = np.random.default_rng(0).integers(0, N_EVENTS, 23)
+    everything = np.arange(N_EVENTS)
+    assert np.array_equal(table(found, some), table(found, everything)[some])
+    assert np.array_equal(found.own(some), found.own(everything)[some])
+    assert table(found, some[:0]).shape == (0, N_ITEMS, len(ALL.names))
+    assert found.own(some[:0]).shape == (0, len(ALL.names))
+
+
+def test_names_tell_the_columns() -> None:
+    assert ALL.names == (
+        "popularity_1_days", "popularity_7_days",
+        "repeats", "repeats_30_days", "repeats_1_days", "succession",
+    )  # fmt: skip
+    assert Kinds().names == ()
+    assert Kinds((0.5,)).names == ("popularity_0.5_days",)
+
+
+def test_a_log_without_events_surrounds_nothing() -> None:
+    log = make([], [], [])
+    found = Surroundings(log, N_ITEMS, ALL)
+    nothing = np.zeros(0, dtype=np.int64)
+    assert table(found, nothing).size == 0
+    assert found.own(nothing).shape == (0, len(ALL.names))
+    looks = make([0, 3], [0, 0], [9.0, 5.0], [False, False])
+    assert (table(Surroundings(looks, N_ITEMS, ALL), np.arange(2)) == 0.0).all()
+
+
+# ------------------------------------------------------------------------------------- repeats
+
+
+def test_repeats_fade_and_ties_earlier_in_the_log_are_past() -> None:
+    log = make([0, 0, 0, 1], [2, 2, 3, 2], [0.0, 2.0 * DAY, 2.0 * DAY, 2.0 * DAY])
+    got = table(Surroundings(log, N_ITEMS, Kinds(repeats=True)), np.arange(4))
+    later = [2.0, np.exp(-2.0 / 30.0) + 1.0, np.exp(-2.0) + 1.0]
+    np.testing.assert_allclose(got[2, 2], np.log1p(later), **CLOSE)
+    np.testing.assert_allclose(got[1, 2], np.log1p([1.0, np.exp(-2 / 30), np.exp(-2.0)]), **CLOSE)
+    assert (got[0] == 0.0).all()
+    assert (got[2, 3] == 0.0).all()  # the event itself is not its own past
+    assert (got[3] == 0.0).all()  # nor is what others met
+
+
+# ---------------------------------------------------------------------------------- succession
+
+
+def test_succession_by_hand() -> None:
+    # User 0 met 1, then 2, then 3; later user 1 has met 1 and asks what comes next.
+    log = make([0, 0, 0, 1, 1], [1, 2, 3, 1, 0], np.array([0, 1, 2, 5, 6]) * DAY)
+    count = 1.0 + 1.0 / 2.0
+    share = np.array([1.0, 0.5]) / (CAUTION + count)
+    wanted = np.zeros(N_ITEMS)
+    wanted[[2, 3]] = np.log1p(share / SCALE)
+    np.testing.assert_allclose(succession(log, 4), wanted, **CLOSE)
+    assert (succession(log, 3) == 0.0).all()  # nothing met yet
+
+
+def test_caution_lets_one_succession_count_for_less_than_many() -> None:
+    def shown(times: int) -> float:
+        users = np.repeat(np.arange(times), 2)
+        log = make(
+            [*users, times, times], [*([1, 2] * times), 1, 0],
+            [*(np.arange(2 * times) * 60.0), DAY, 2.0 * DAY], n_users=times + 1,
+        )  # fmt: skip
+        return float(np.expm1(succession(log, len(log) - 1)[2]) * SCALE)
+
+    for times in (1, 4, 20):
+        assert shown(times) == pytest.approx(times / (times + CAUTION), rel=1e-5)
+
+
+def test_succession_reaches_so_far_ahead_and_so_far_back_and_no_further() -> None:
+    # User 0: item 0 and then others; item j follows item 0 at distance j.
+    ahead = make([*([0] * N_ITEMS), 1, 1], [*range(N_ITEMS), 0, 0], np.arange(N_ITEMS + 2) * DAY)
+    got = succession(ahead, len(ahead) - 1)
+    assert (got[1 : REACH + 1] > 0.0).all()
+    assert (np.diff(got[1 : REACH + 1]) < 0.0).all()
+    assert (got[REACH + 1 :] == 0.0).all()
+    assert got[0] == 0.0
+    # User 1 meets item 0, which 6 follows, and then others that nothing follows.
+    for others in range(REACH + 2):
+        items = [0, 6, 0, *([5] * others), 1]
+        users = [0, 0, *([1] * (others + 2))]
+        back = make(users, items, np.arange(len(items)) * DAY)
+        # Among the others 5 follows 5 and 0, but never 6.
+        got = succession(back, len(back) - 1)[6]
+        assert (got > 0.0) == (others < REACH)
+
+
+def test_only_what_followed_strictly_earlier_counts() -> None:
+    for second, counts in ((0.9, True), (1.0, False), (1.1, False)):
+        log = make([0, 0, 1, 1], [1, 2, 1, 0], np.array([0.0, second, 0.5, 1.0]) * DAY)
+        assert bool(succession(log, 3)[2] > 0.0) is counts
+
+
+def test_of_one_item_only_the_latest_successions_count() -> None:
+    rng = np.random.default_rng(0)
+    n_events = 2 * MAX_PAIRS
+    users, items = rng.integers(0, 2, n_events), rng.integers(0, 3, n_events)
+    items[: MAX_PAIRS // 2] += 2  # other items early on
+    log = make(users, items, np.arange(n_events) * 60.0)
+    moments = np.array([700, n_events // 2 - 1, n_events - 1])
+    got = table(Surroundings(log, N_ITEMS, Kinds(succession=True)), moments)
+    wanted = slow(log, moments, Kinds(succession=True))
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_old_successions_are_forgotten_once_there_are_enough_new_ones() -> None:
+    old, new = 4, 2 * MAX_PAIRS // REACH
+    # One user alternates 0 and 5, then 0 and 6 until every succession of 0 that counts is new.
+    items = [*([0, 5] * old), *([0, 6] * new)]
+    log = make([0] * len(items), items, np.arange(len(items)) * 60.0, n_users=1)
+    early, late = succession(log, 2 * old + 2), succession(log, len(log) - 1)
+    assert early[5] > 0.0
+    assert late[5] == 0.0
+    assert late[6] > 0.0
+
+
+# --------------------------------------------------------------------- looks, future, past
+
+
+def test_looks_are_not_counted_but_see_what_events_see() -> None:
+    log = random_history(3, looks=0.4)
+    found = Surroundings(log, N_ITEMS, ALL)
+    lean = Surroundings(log.take(log.absorb), N_ITEMS, ALL)
+    kept = np.flatnonzero(log.absorb)
+    got, wanted = table(found, kept), table(lean, np.arange(len(kept)))
+    np.testing.assert_array_equal(got, wanted)
+    everything = replace(log, absorb=np.ones(N_EVENTS, dtype=bool))
+    assert not np.array_equal(table(Surroundings(everything, N_ITEMS, ALL), kept), got)
+
+
+def future(seed: int, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Users, items and times of events at `at` or after it."""
+    rng = np.random.default_rng(seed)
+    n_events = int(rng.integers(0, 40))
+    seconds = at + rng.integers(0, 3 * DAY, n_events) * rng.integers(0, 2, n_events)
+    return rng.integers(0, N_USERS, n_events), rng.integers(0, N_ITEMS, n_events), seconds
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    seeds=st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
+    at=st.integers(0, 21 * DAY),
+)
+@settings(max_examples=40, deadline=None)
+def test_events_of_the_future_change_nothing(seed: int, seeds: tuple[int, int], at: int) -> None:
+    """Looks of all users at a moment, first in the log of their time, before other futures."""
+    past = random_history(seed)
+    past = past.take(past.seconds < at)
+    tables = []
+    for other in seeds:
+        users, items, seconds = future(other, float(at))
+        later = make(
+            [*range(N_USERS), *users],
+            [*range(N_USERS), *items],
+            [*([float(at)] * N_USERS), *seconds],
+            [*([False] * N_USERS), *([True] * len(users))],
+        )
+        found, moment = surroundings_of(past, later, N_ITEMS, ALL)
+        look = moment[np.argsort(later.order)[:N_USERS]]
+        assert not found.log.absorb[look].any()
+        tables.append((table(found, look), found.own(look)))
+    for first, second in zip(*tables, strict=True):
+        assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("cut_days", [0.0, 6.0, 14.0, 21.0])
+def test_continuing_from_a_past_history_equals_the_whole(cut_days: float) -> None:
+    log = random_history(4, looks=0.2)
+    early = log.seconds < cut_days * DAY
+    past, later = log.take(early), log.take(~early)
+    found, moment = surroundings_of(past, later, N_ITEMS, ALL)
+    whole, place = Surroundings(log, N_ITEMS, ALL), np.flatnonzero(~early)
+    np.testing.assert_array_equal(table(found, moment), table(whole, place))
+    np.testing.assert_array_equal(found.own(moment), whole.own(place))
+    np.testing.assert_array_equal(found.log.item_index[moment], later.item_index)
+    assert len(found.log) == len(log)
+
+
+def test_a_later_history_may_know_more_users() -> None:
+    past, later = make([0, 1], [1, 2], [0.0, 1.0], n_users=2), make([4], [1], [DAY], n_users=5)
+    found, moment = surroundings_of(past, later, N_ITEMS, ALL)
+    assert found.log.n_users == 5
+    wanted = slow_covariates(found.log, N_ITEMS, ALL, int(moment[0]))
+    np.testing.assert_allclose(table(found, moment)[0], wanted, **CLOSE)
+
+
+def test_where_times_tie_the_past_history_comes_first() -> None:
+    past, later = make([0], [1], [5.0]), make([0], [1], [5.0])
+    found, moment = surroundings_of(past, later, N_ITEMS, Kinds(repeats=True))
+    np.testing.assert_allclose(found.own(moment), [[np.log(2.0)] * 3], **CLOSE)
+
+
+def slow_rates(log: History, moment: int, top: float) -> list[float]:
+    """The user's running rates, the level, and the rate of the moment's own item, one by one."""
+    use = np.flatnonzero(log.absorb)
+
+    def excess(event: int) -> float:
+        earlier = use[log.seconds[use] < log.seconds[event]]
+        mean = (log.outcome[earlier].sum() / top + 0.5) / (len(earlier) + 1.0)
+        return float(log.outcome[event] / top - mean)
+
+    mine = [e for e in use if e < moment and log.user_index[e] == log.user_index[moment]]
+    rates = []
+    for share in RATE_SHARES:
+        average = 0.0
+        for event in mine:
+            average += share * (excess(event) - average)
+        rates.append(average)
+    same = log.item_index[use] == log.item_index[moment]
+    of_item = use[same & (log.seconds[use] < log.seconds[moment])]
+    total = sum(excess(event) for event in of_item)
+    return [*rates, 1.0, total / (CAUTION + len(of_item))]
+
+
+@pytest.mark.parametrize("top", [1.0, 4.0])
+def test_rates_are_those_counted_one_by_one(top: float) -> None:
+    rng = np.random.default_rng(8)
+    n = 60
+    log = make_history(
+        rng.integers(0, 4, n), rng.integers(0, 6, n), rng.integers(0, 20, n) * 3600.0,
+        rng.integers(0, int(top) + 1, n).astype(float), np.zeros(n, dtype=int), 4,
+        rng.random(n) < 0.8,
+    )  # fmt: skip
+    found = Surroundings(log, 6, Kinds(rates=True, top_outcome=top))
+    assert found.kinds.names == (
+        "user_rate_0.3", "user_rate_0.1", "user_rate_0.02", "level", "item_rate",
+    )  # fmt: skip
+    wanted = np.array([slow_rates(log, moment, top) for moment in range(n)])
+    own = found.own(np.arange(n))
+    np.testing.assert_allclose(own, wanted, atol=1e-6)
+    weight = np.array([0.5, -1.0, 2.0, 0.3, 1.5], dtype=np.float32)
+    table = found.table(np.arange(n), weight)
+    np.testing.assert_allclose(table[np.arange(n), log.item_index], wanted @ weight, atol=1e-5)
+
+
+def test_rates_ignore_what_comes_later() -> None:
+    rng = np.random.default_rng(9)
+    n, seconds = 50, np.arange(50) * 60.0
+    user, item = rng.integers(0, 3, n), rng.integers(0, 5, n)
+    outcome = rng.integers(0, 2, n).astype(float)
+    later = np.where(np.arange(n) >= 30, 1.0 - outcome, outcome)
+    rows = []
+    for values in (outcome, later):
+        log = make_history(user, item, seconds, values, np.zeros(n, dtype=int), 3)
+        own = Surroundings(log, 5, Kinds(rates=True)).own(np.arange(n))
+        rows.append(own[log.seconds <= seconds[30]])
+    np.testing.assert_array_equal(*rows)
+    assert np.abs(rows[0][:, :3]).max() > 0.1

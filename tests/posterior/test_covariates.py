@@ -1,0 +1,249 @@
+"""The weights of the covariates by what they foretell: outcomes of known weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bayes_interest.config import EmissionName, FitConfig
+from bayes_interest.events.history import History, make_history
+from bayes_interest.model.parameters import COVARIATES
+from bayes_interest.posterior import covariates as module
+from bayes_interest.posterior import learn as learn_module
+from bayes_interest.posterior.covariates import SHIFT_SPREAD, Tuned, tune_covariates
+from bayes_interest.posterior.online import Forecasts, filter_history, restarted
+from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.posterior.predict import circumstances_of_events, held_back_loss
+from tests.fitted import FAMILIES, N_ITEMS, N_USERS, fit, model, simulation
+
+DAY = 86_400.0
+N_EVENTS = 2_000
+WEIGHT = torch.tensor([1.3, -0.9, 0.2, 0.7, -0.5], dtype=torch.float64)
+NOTHING: dict[str, Any] = {"popularity_days": None, "repeats": False, "succession": False}
+COUNTED: dict[str, Any] = {"popularity_days": (2.0,), "repeats": True, "succession": True}
+
+
+def start(emission: EmissionName, options: dict[str, Any]) -> Posterior:
+    """Before any event, with covariates of weight zero."""
+    posterior = restarted(model(emission, dtype="float64", rates=False, **options).posterior)
+    if COVARIATES not in posterior.values:
+        return posterior
+    zero = 0.0 * posterior.values[COVARIATES]
+    return replace(posterior, values=posterior.values | {COVARIATES: zero})
+
+
+def random_log(n_items: int = N_ITEMS) -> History:
+    rng = np.random.default_rng(0)
+    zeros = np.zeros(N_EVENTS, dtype=np.int64)
+    seconds = 1.7e9 + np.cumsum(rng.exponential(0.02 * DAY, N_EVENTS)).round()
+    user, item = rng.integers(0, N_USERS, N_EVENTS), rng.integers(0, n_items, N_EVENTS)
+    return make_history(user, item, seconds, zeros, zeros, N_USERS)
+
+
+def forecasts(posterior: Posterior, history: History) -> Forecasts:
+    return filter_history(posterior, history, keep_cov=True)[0]
+
+
+def logits_of(posterior: Posterior, found: Forecasts) -> Tensor:
+    """Of every item just before every event, (event, item)."""
+    part = np.arange(len(found.history))
+    extra = circumstances_of_events(posterior, found.history, part, found.rows)
+    mean = found.belief(torch.arange(len(part))).mean
+    return mean @ posterior.items.vectors.T + posterior.items.offsets + extra
+
+
+def choice_loss(posterior: Posterior, found: Forecasts, tuned: Tuned) -> float:
+    """Minus mean log probability with the tuned weights, slowly."""
+    values = posterior.values
+    if tuned.weight is not None:
+        values = values | {COVARIATES: tuned.weight}
+    there = replace(posterior, values=values, cold_shift=tuned.cold_shift)
+    log_prob = torch.log_softmax(logits_of(there, found), 1)
+    return -float(log_prob[torch.arange(len(log_prob)), found.history.item_index].mean())
+
+
+# ------------------------------------------------------------------------------------ choice
+
+
+def chosen() -> tuple[Posterior, Forecasts, Tensor]:
+    """Items drawn from a softmax with `WEIGHT`, and the table of covariates of every item.
+
+    The covariates stay those of the log before the draw, so that the table is a given one.
+    """
+    posterior = start("choice", COUNTED)
+    found = forecasts(posterior, random_log())
+    table = torch.zeros(N_EVENTS, N_ITEMS, len(WEIGHT), dtype=torch.float64)
+    for columns, row, item, values in found.rows.entries(np.arange(N_EVENTS)):
+        table[row, item, columns] += values.double()
+    logits = logits_of(posterior, found) + table @ WEIGHT
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator)[:, 0].numpy()
+    # Every item is met once before, so that none is new.
+    first = make_history(
+        np.zeros(N_ITEMS, dtype=np.int64), np.arange(N_ITEMS), np.zeros(N_ITEMS),
+        np.zeros(N_ITEMS), np.zeros(N_ITEMS, dtype=np.int64), N_USERS,
+    )  # fmt: skip
+    posterior = replace(posterior, history=first)
+    return posterior, replace(found, history=replace(found.history, item_index=drawn)), table
+
+
+def test_the_weights_of_a_softmax_are_found_again() -> None:
+    posterior, found, table = chosen()
+    tuned = tune_covariates(posterior, found)
+    assert tuned.weight is not None
+    assert not tuned.weight.requires_grad
+    base = logits_of(posterior, found)
+    share = torch.softmax(base + table @ WEIGHT, 1)
+    mean = torch.einsum("ei,eic->ec", share, table)
+    second = torch.einsum("ei,eic,eid->cd", share, table, table)
+    information = second - mean.T @ mean
+    sd = torch.linalg.inv(information).diagonal().sqrt()
+    assert sd.max() < 1.0  # the slice says something of every weight
+    z = (tuned.weight - WEIGHT) / sd
+    assert z.abs().max() < 3.5
+    assert tuned.cold_shift == pytest.approx(0.0, abs=1e-6)  # nothing was new
+    zero = Tuned(torch.zeros_like(WEIGHT), 0.0)
+    best, before = (choice_loss(posterior, found, one) for one in (tuned, zero))
+    assert best < before - 0.05
+    assert best <= choice_loss(posterior, found, Tuned(WEIGHT, 0.0)) + 1e-4
+
+
+def test_the_weights_are_a_minimum_with_their_prior() -> None:
+    posterior, found, _ = chosen()
+    tuned = tune_covariates(posterior, found)
+    assert tuned.weight is not None
+
+    def penalised(weight: Tensor) -> float:
+        penalty = 0.5 * float((weight / 2.0).square().sum()) / N_EVENTS
+        return choice_loss(posterior, found, Tuned(weight, tuned.cold_shift)) + penalty
+
+    best = penalised(tuned.weight)
+    for index in range(len(WEIGHT)):
+        for step in (-0.05, 0.05):
+            moved = tuned.weight.clone()
+            moved[index] += step
+            assert penalised(moved) > best
+
+
+def test_items_that_are_new_and_never_chosen_pull_the_shift_down() -> None:
+    """Against a grid: four items stay new, seven are known."""
+    posterior = start("choice", NOTHING)
+    history = random_log(n_items=7)
+    found = forecasts(posterior, history)
+    tuned = tune_covariates(posterior, found)
+    assert tuned.weight is None
+    assert tuned.cold_shift < -2.0
+    grid = np.linspace(-15.0, 3.0, 181)
+    losses = [
+        choice_loss(posterior, found, Tuned(None, shift))
+        + 0.5 * (shift / SHIFT_SPREAD) ** 2 / N_EVENTS
+        for shift in grid
+    ]
+    assert tuned.cold_shift == pytest.approx(grid[int(np.argmin(losses))], abs=0.11)
+
+
+def test_a_large_slice_is_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    posterior, found, _ = chosen()
+    whole = tune_covariates(posterior, found)
+    monkeypatch.setattr(module, "MAX_CELLS", 700 * N_ITEMS)
+    part = tune_covariates(posterior, found)
+    assert whole.weight is not None
+    assert part.weight is not None
+    assert not torch.equal(whole.weight, part.weight)
+    losses = [choice_loss(posterior, found, one) for one in (whole, part)]
+    assert losses[0] <= losses[1] < losses[0] + 0.02
+
+
+# ------------------------------------------------------------------------------ scalar families
+
+
+def engaged(weight: Tensor) -> tuple[Posterior, Forecasts]:
+    """Outcomes drawn one step ahead from the forecasts and covariates of weight `weight`."""
+    posterior = start("bernoulli", COUNTED)
+    found = forecasts(posterior, random_log())
+    assert found.mean is not None
+    assert found.var is not None
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.randn(N_EVENTS, generator=generator, dtype=torch.float64)
+    logit = found.mean + torch.as_tensor(found.rows.own()).double() @ weight
+    chance = torch.sigmoid(logit + found.var.sqrt() * noise)
+    outcome = torch.bernoulli(chance, generator=generator).numpy()
+    return posterior, replace(found, history=replace(found.history, outcome=outcome))
+
+
+def test_the_weights_of_a_scalar_family_are_found_again() -> None:
+    posterior, found = engaged(WEIGHT)
+    tuned = tune_covariates(posterior, found)
+    assert tuned.cold_shift == 0.0
+    assert tuned.weight is not None
+    assert found.mean is not None
+    own = torch.as_tensor(found.rows.own()).double()
+    shifted = replace(found, mean=found.mean + own @ tuned.weight)
+    true = replace(found, mean=found.mean + own @ WEIGHT)
+    assert held_back_loss(posterior, shifted) < held_back_loss(posterior, found) - 0.01
+    assert held_back_loss(posterior, shifted) <= held_back_loss(posterior, true) + 1e-4
+    # A typical event's predictor is found again, whatever the collinear weights are.
+    assert (own @ (tuned.weight - WEIGHT)).square().mean().sqrt() < 0.3
+
+
+def test_weights_that_gain_next_to_nothing_stay_as_they_are() -> None:
+    posterior, found = engaged(torch.zeros_like(WEIGHT))
+    tuned = tune_covariates(posterior, found)
+    assert tuned.weight is not None
+    before = held_back_loss(posterior, found)
+    if not torch.equal(tuned.weight, posterior.values[COVARIATES]):
+        own = torch.as_tensor(found.rows.own()).double()
+        assert found.mean is not None
+        shifted = replace(found, mean=found.mean + own @ tuned.weight)
+        assert held_back_loss(posterior, shifted) < before - module.LEAST_GAIN
+
+
+def test_without_covariates_there_is_nothing_to_tune() -> None:
+    posterior = start("bernoulli", NOTHING)
+    found = forecasts(posterior, random_log())
+    assert tune_covariates(posterior, found) == Tuned(None, 0.0)
+
+
+# --------------------------------------------------------------------------------- in a fit
+
+
+@pytest.mark.parametrize("context_layers", [0, 1])
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_fit_of_choices_keeps_what_the_slice_says(
+    refit: bool, context_layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Posterior, Forecasts, Tuned]] = []
+
+    def spy(posterior: Posterior, found: Forecasts) -> Tuned:
+        seen.append((posterior, found, tune_covariates(posterior, found)))
+        return seen[-1][2]
+
+    monkeypatch.setattr(learn_module, "tune_covariates", spy)
+    config = FitConfig(max_epochs=3, progress=False, refit=refit)
+    door = fit(
+        simulation("choice").events, "choice", config, context_layers=context_layers, context_dim=4
+    )
+    ((posterior, found, tuned),) = seen
+    assert tuned.weight is not None
+    fitted = Tuned(posterior.values[COVARIATES], 0.0)
+    assert not torch.equal(fitted.weight, tuned.weight)
+    assert choice_loss(posterior, found, tuned) < choice_loss(posterior, found, fitted)
+    assert torch.equal(door.posterior.values[COVARIATES], tuned.weight)
+    assert door.posterior.cold_shift == tuned.cold_shift
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_without_a_slice_nothing_is_tuned(
+    emission: EmissionName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> Tuned:
+        raise AssertionError("tuned without a slice")
+
+    monkeypatch.setattr(learn_module, "tune_covariates", never)
+    config = FitConfig(max_epochs=1, progress=False, holdout=0)
+    assert fit(simulation(emission).events, emission, config).posterior.cold_shift == 0.0
