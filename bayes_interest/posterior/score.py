@@ -53,7 +53,8 @@ def score_history(
     table = np.full((6, n_events), np.nan)
     size = max(1, TABLE_SIZE // posterior.layout.n_items)
     if posterior.belief.diagonal:
-        size = max(1, size // n_draws)
+        size //= n_draws
+    size = max(ROUND_NUMBER, size - size % ROUND_NUMBER)
     for at in range(0, n_events, size):
         count = min(size, n_events - at)
         # A round number of rows, for the reason that `filled` gives.
