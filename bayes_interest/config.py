@@ -55,7 +55,8 @@ class ModelConfig:
     """Let what usually follows the user's last items raise an item; "auto": for choice."""
     rates: bool | Literal["auto"] = "auto"
     """bernoulli, rating: let running rates of user and item shift the predictor, by as much as
-    predicts the held-back slice of time best, if at all; "auto": on. Needs `holdout` > 0."""
+    predicts the held-back slice of time best, if at all; "auto": on. Needs `holdout` > 0 and is
+    nothing to choice."""
     context_layers: int = 0
     """Layers of the causal network that adds a short-term context to the state; 0 leaves it out."""
     context_dim: int = 64

@@ -18,10 +18,9 @@ from bayes_interest.errors import ConfigError, InputError, ItemError, NotFittedE
 from bayes_interest.events.read import EventLog, read_events, read_items
 from bayes_interest.events.split import moment_seconds
 from bayes_interest.posterior.answers import listed
-from bayes_interest.schema import ITEM_ID, LOG_PROB, MEAN, RANK, SCORE, TIMESTAMP, USER_ID
+from bayes_interest.schema import ITEM_ID, LOG_PROB, MEAN, RANK, SCORE, SLATE, TIMESTAMP, USER_ID
 from bayes_interest.text.encoder import Encoder, TextEncoder
 
-SLATE = "slate"
 CELLS = 2_000_000  # of a table (event, item)
 CHOICE_SHARE = 0.1  # the last part of train on which the scale of a softmax is chosen
 CURVE_SHARE = 0.2  # the last part of train on which a logistic curve is fitted

@@ -14,12 +14,12 @@ from bayes_interest.schema import (
     LOWER,
     MEAN,
     RANK,
+    SLATE,
     TIMESTAMP,
     UPPER,
     USER_ID,
 )
 
-SLATE = "slate"
 NUMBERS = (MEAN, LOWER, UPPER, LOG_PROB, RANK)
 REQUIRED = (MEAN, RANK)
 ROUNDING = 1e-6  # what float32 may add to a probability

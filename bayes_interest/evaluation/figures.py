@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from bayes_interest.evaluation.alignment import SLATE
 from bayes_interest.evaluation.annotate import POSITIVE, TRUE_PROB, WINDOW
 from bayes_interest.evaluation.bootstrap import Figure, Group
 from bayes_interest.evaluation.scores import EMISSION, BacktestScores
@@ -24,7 +23,7 @@ from bayes_interest.evaluation.statistics import (
     auc_by_user,
 )
 from bayes_interest.evaluation.terms import Predictions, Terms, event_terms
-from bayes_interest.schema import ITEM_ID, LOG_PROB, LOWER, MEAN, RANK, UPPER
+from bayes_interest.schema import ITEM_ID, LOG_PROB, LOWER, MEAN, RANK, SLATE, UPPER
 
 OF_PROBABILITIES = (
     *("log_loss", "ordinal_log_loss", "brier", "auc", "auc_per_user"),

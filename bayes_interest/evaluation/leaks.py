@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from bayes_interest.errors import BayesInterestError, InputError
-from bayes_interest.evaluation.alignment import SLATE
 from bayes_interest.evaluation.protocol import Recommender, gives_slates, named_models
 from bayes_interest.evaluation.windows import in_own_order
 from bayes_interest.events.read import EventLog, read_events
@@ -19,6 +18,7 @@ from bayes_interest.schema import (
     LOWER,
     MEAN,
     RANK,
+    SLATE,
     TIMESTAMP,
     UPPER,
     USER_ID,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayes_interest.errors import InputError, StorageError
-from bayes_interest.evaluation.alignment import SLATE, aligned, check_same_events, placed
+from bayes_interest.evaluation.alignment import aligned, check_same_events, placed
 from bayes_interest.evaluation.annotate import (
     WINDOW,
     describe_events,
@@ -22,6 +22,7 @@ from bayes_interest.evaluation.families import families_of, said_of_all
 from bayes_interest.evaluation.windows import Window, in_own_order
 from bayes_interest.events.read import EventLog, read_events, read_items
 from bayes_interest.schema import (
+    SLATE,
     USER_ID,
 )
 

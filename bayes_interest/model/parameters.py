@@ -16,7 +16,6 @@ from torch import Tensor
 from bayes_interest.emissions.ordered import OrderedEmission, bernoulli_emission, increasing_cuts
 from bayes_interest.events.surroundings import Kinds
 
-REFERENCE_KIND = 0
 COVARIATES = "covariate_weight"
 CONTEXT, CONTEXT_HEADS = "context_", 2
 

@@ -58,7 +58,7 @@ def _tune_scalar(posterior: Posterior, found: Forecasts) -> Tuned:
         chance = emission.predictive(moved, var, outcome)
         return -chance.clamp_min(1e-30).log().mean()
 
-    weight = _least(lambda w: loss(w), first, len(outcome))
+    weight = _least(loss, first, len(outcome))
     gain = float(loss(first) - loss(weight))
     return Tuned(weight if gain > LEAST_GAIN else first, 0.0)
 

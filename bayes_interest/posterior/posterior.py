@@ -75,11 +75,6 @@ class Posterior:
         everything = replace(self.history, absorb=np.ones(len(self.history), dtype=bool))
         return user_item_counts(everything, self.layout.n_items)
 
-    @cached_property
-    def chosen(self) -> sparse.csr_matrix:
-        """Absorbed events per (user, item)."""
-        return user_item_counts(self.history, self.layout.n_items)
-
     @property
     def level(self) -> int:
         """rating: interest is P(level index >= this); the threshold's level or the upper half."""
