@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bayes_interest.events.read import EventLog, ItemTable, read_events, read_items
     from bayes_interest.events.split import split_by_time
     from bayes_interest.events.validate import CleaningReport
+    from bayes_interest.exposed_interest import ExposedInterest
     from bayes_interest.interest_model import InterestModel
     from bayes_interest.model.simulate import Simulation, simulate
     from bayes_interest.text.encoder import TextEncoder
@@ -53,6 +54,7 @@ __all__ = [
     "EncoderError",
     "EventError",
     "EventLog",
+    "ExposedInterest",
     "FitConfig",
     "HashingEncoder",
     "InputError",
@@ -85,6 +87,7 @@ _HOME: Final = {
     "BacktestScores": "bayes_interest.evaluation.scores",
     "CleaningReport": "bayes_interest.events.validate",
     "EventLog": "bayes_interest.events.read",
+    "ExposedInterest": "bayes_interest.exposed_interest",
     "FitConfig": "bayes_interest.config",
     "HashingEncoder": "bayes_interest.text.hashing",
     "InterestModel": "bayes_interest.interest_model",

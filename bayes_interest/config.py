@@ -47,12 +47,15 @@ class ModelConfig:
     item_residuals: bool = True
     """Learn a residual vector for each item beside what its text says."""
     popularity_days: float | tuple[float, ...] | Literal["auto"] | None = "auto"
-    """Window in days, or several, of recent popularity in the item offset; None leaves it out,
-    "auto" is 1, 7, 30 and 120 days for choice and none otherwise."""
+    """Half-life in days, or several, of the recent popularity that shifts an item, and with it how
+    long ago anybody met the item last and first; None leaves all of it out, "auto" is 0.1, 1, 10
+    and 100 days for choice and none otherwise."""
     repeats: bool | Literal["auto"] = "auto"
     """Let a user's own earlier events of an item raise or lower it; "auto": for choice."""
     succession: bool | Literal["auto"] = "auto"
     """Let what usually follows the user's last items raise an item; "auto": for choice."""
+    likeness: bool | Literal["auto"] = "auto"
+    """Let texts like those of the user's last items raise an item; "auto": for choice."""
     rates: bool | Literal["auto"] = "auto"
     """bernoulli, rating: let running rates of user and item shift the predictor, by as much as
     predicts the held-back slice of time best, if at all; "auto": on. Needs `holdout` > 0 and is
@@ -91,26 +94,13 @@ class ModelConfig:
             days,
             'days > 0, a tuple of different ones, None or "auto"',
         )
-        _check(
-            self.repeats in (True, False, "auto"), "repeats", self.repeats, 'True, False or "auto"'
-        )
-        _check(
-            self.succession in (True, False, "auto"),
-            "succession",
-            self.succession,
-            'True, False or "auto"',
-        )
-        _check(self.rates in (True, False, "auto"), "rates", self.rates, 'True, False or "auto"')
+        for name in ("repeats", "succession", "likeness", "rates", "event_drift"):
+            value = getattr(self, name)
+            _check(value in (True, False, "auto"), name, value, 'True, False or "auto"')
         for name, least in (("context_layers", 0), ("context_dim", 2), ("context_events", 2)):
             value = getattr(self, name)
             _check(_whole(value, least), name, value, f"a whole number >= {least}")
         _check(self.context_dim % 2 == 0, "context_dim", self.context_dim, "an even number")
-        _check(
-            self.event_drift in (True, False, "auto"),
-            "event_drift",
-            self.event_drift,
-            'True, False or "auto"',
-        )
         count = self.n_candidates
         _check(count is None or _whole(count, 2), "n_candidates", count, "None or >= 2")
         _check(

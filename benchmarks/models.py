@@ -19,7 +19,7 @@ MODEL: dict[str, dict[str, Any]] = {
 """Fields of `ModelConfig` by task; emission and positive_threshold are those of the task."""
 
 FIT: dict[str, dict[str, Any]] = {
-    "ml-latest-small/choice": {"max_epochs": 6, "refit": False},
+    "ml-latest-small/choice": {"max_epochs": 6},
     "ml-latest-small/liked": {"max_epochs": 8, "site_steps": 2},
     "movietweetings-100k/choice": {"max_epochs": 8},
     "completejourney/choice": {"max_epochs": 8},
@@ -28,11 +28,20 @@ FIT: dict[str, dict[str, Any]] = {
 }
 """Fields of `FitConfig` by task."""
 
+EXPOSURE: dict[str, str] = {"ml-latest-small/liked": "ml-latest-small/choice"}
+"""Tasks of outcomes where the model also ranks with the choice model of another task beside it."""
+
 ABLATIONS: dict[str, dict[str, Any]] = {
     "no succession": {"succession": False},
     "no repeats": {"repeats": False},
+    "no likeness": {"likeness": False},
     "no popularity": {"popularity_days": None},
-    "no covariates": {"popularity_days": None, "repeats": False, "succession": False},
+    "no covariates": {
+        "popularity_days": None,
+        "repeats": False,
+        "succession": False,
+        "likeness": False,
+    },
     "no residuals": {"item_residuals": False},
     "no event drift": {"event_drift": False},
     "no context": {"context_layers": 0},
@@ -67,6 +76,9 @@ def variant(name: str) -> str:
     return f"{OURS} ({name})"
 
 
+EXPOSED = variant("with exposure")
+
+
 def is_ours(model: str) -> bool:
     """The model, or a variant of it."""
     return model == OURS or model.startswith(f"{OURS} (")
@@ -84,7 +96,8 @@ def model_names(task: str, emission: str, ablations: bool) -> list[str]:
     from bayes_interest.baselines.registry import all_rivals
 
     variants = [variant(name) for name in ABLATIONS] if ablations and task in ABLATED else []
-    return [OURS, *all_rivals(emission), *external(), *variants]
+    exposed = [EXPOSED] if task in EXPOSURE else []
+    return [OURS, *exposed, *all_rivals(emission), *external(), *variants]
 
 
 def quick_models() -> list[str]:
@@ -107,16 +120,26 @@ def configured(model: str, task: str, spec: dict[str, Any], quick: bool) -> dict
         return {"model": family, "fit": RIVAL_FIT | fast}
     changed = {variant(name): fields for name, fields in ABLATIONS.items()}.get(model, {})
     own = MODEL[task] | (QUICK_MODEL if quick else {}) | changed
-    return {"model": family | own, "fit": FIT[task] | fast}
+    setting = {"model": family | own, "fit": FIT[task] | fast}
+    if model == EXPOSED:
+        other = EXPOSURE[task]
+        setting["exposure"] = {"model": {"emission": "choice"} | MODEL[other], "fit": FIT[other]}
+    return setting
 
 
-def make_model(model: str, config: dict[str, Any]) -> Any:
-    """A new model of the fields in `config`."""
+def make_model(model: str, setting: dict[str, Any]) -> Any:
+    """A new model of the fields in `setting`, which `configured` gave."""
     from bayes_interest.baselines.registry import all_rivals
-    from bayes_interest.config import ModelConfig
+    from bayes_interest.config import FitConfig, ModelConfig
+    from bayes_interest.exposed_interest import ExposedInterest
     from bayes_interest.interest_model import InterestModel
 
-    settings = ModelConfig(**config)
+    config = ModelConfig(**setting["model"])
+    if model == EXPOSED:
+        beside = setting["exposure"]
+        choice = InterestModel(ModelConfig(**beside["model"]))
+        fit = FitConfig(progress=False, **beside["fit"])
+        return ExposedInterest(InterestModel(config), choice, fit)
     if is_ours(model):
-        return InterestModel(settings)
-    return {**all_rivals(config["emission"]), **external()}[model](settings)
+        return InterestModel(config)
+    return {**all_rivals(config.emission), **external()}[model](config)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import rows, tables
-from benchmarks.models import ABLATIONS, OURS, is_ours, variant
+from benchmarks.models import ABLATIONS, EXPOSED, OURS, is_ours, variant
 from benchmarks.tasks import TASKS
 
 N_BOOT, PROB = 500, 0.9
@@ -56,17 +56,24 @@ def section(result: TaskResult) -> str:
     """One task in words and tables."""
     ranked = by_ndcg(result)
     rivals = [name for name in ranked if not is_ours(name)]
-    shown = [OURS, *rivals[:3]] if OURS in ranked else rivals[:3]
+    ours = EXPOSED if EXPOSED in ranked else OURS
+    own = [name for name in (ours, OURS) if name in ranked]
+    shown = [*dict.fromkeys(own), *rivals[:3]]
     parts = [
         tables.about(result),
-        tables.verdict(result.summary, OURS, rivals),
-        tables.main_table(result, [name for name in ranked if name == OURS or not is_ours(name)]),
-        tables.difference_table(result.summary, OURS, rivals),
+        tables.verdict(result.summary, ours, rivals),
+        tables.main_table(result, main_models(ranked)),
+        tables.difference_table(result.summary, ours, rivals),
         tables.strata_tables(result.summary, shown),
         tables.ablation_table(result, OURS, [variant(name) for name in ABLATIONS]),
         tables.missing(result),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def main_models(ranked: list[str]) -> list[str]:
+    """Without the ablations."""
+    return [name for name in ranked if name in (OURS, EXPOSED) or not is_ours(name)]
 
 
 def by_ndcg(result: TaskResult) -> list[str]:
@@ -126,7 +133,8 @@ def summarize_one(used: list[dict[str, Any]]) -> pd.DataFrame:
 
     loaded = [BacktestScores.load(row["folder"]) for row in used]
     scores = loaded[0].merged(*loaded[1:])
-    reference = OURS if OURS in scores.tables else None
+    known = [name for name in (EXPOSED, OURS) if name in scores.tables]
+    reference = known[0] if known else None
     return summarize(scores, strata=STRATA, prob=PROB, n_boot=N_BOOT, reference=reference)
 
 
@@ -146,7 +154,7 @@ def draw(results: list[TaskResult], path: Path) -> None:
     figure = Figure(figsize=size, layout="constrained", dpi=150)
     panels = list(figure.subplots(lines, columns, squeeze=False).flat)
     for panel, result in zip(panels, results, strict=False):
-        order = [name for name in by_ndcg(result) if name == OURS or not is_ours(name)]
+        order = main_models(by_ndcg(result))
         own = result.summary[result.summary["stratum"] == "all"]
         own = own[own["model"].isin(order)].astype({"k": "Int64"})
         own = own.sort_values("model", key=lambda names: names.map(order.index), kind="stable")

@@ -105,7 +105,7 @@ def work_on(
 
     events, items, left_out = read_task(data, task)
     scores = score_backtest(
-        {model: make_model(model, setting["model"])},
+        {model: make_model(model, setting)},
         events,
         items,
         **setting["cut"],

@@ -10,15 +10,10 @@ import torch
 from torch import Tensor
 
 from bayes_interest.events.history import History
-from bayes_interest.events.popularity import TICKS_PER_WINDOW
-from bayes_interest.events.surroundings import (
-    CAUTION,
-    FADES_DAYS,
-    MAX_PAIRS,
-    REACH,
-    SCALE,
-    Kinds,
-)
+from bayes_interest.events.own_past import FADES_DAYS, KEEP, MEMORY
+from bayes_interest.events.popularity import WINDOW_HALF_LIVES
+from bayes_interest.events.succession import CAUTION, MAX_PAIRS, REACH, SCALE
+from bayes_interest.events.surroundings import Kinds
 from bayes_interest.model.parameters import CONTEXT_HEADS, Globals, Layout
 
 
@@ -128,18 +123,46 @@ def gaussian_kl(mean: Tensor, cov: Tensor, prior_cov: Tensor) -> Tensor:
     )
 
 
-def slow_recent_count(
-    item: int, at: float, items: np.ndarray, seconds: np.ndarray, window_days: float, ticks: int
-) -> int:
-    """Events of `item` in the window that ends at the last tick at or before `at`, one by one."""
-    window = window_days * 86_400.0
-    width = max(1, round(window / ticks))  # whole seconds
-    end = math.floor(at / width) * width
-    return sum(
-        1
+def slow_popularity(
+    item: int, now: float, items: np.ndarray, seconds: np.ndarray, half_lives: tuple[float, ...]
+) -> list[float]:
+    """Popularity of each half-life (in days), recency and age of one item, event by event."""
+    earlier = [
+        float(when)
         for other, when in zip(items, seconds, strict=True)
-        if other == item and end - window <= when < end
-    )
+        if other == item and when < now
+    ]
+    window, hour = WINDOW_HALF_LIVES * max(half_lives) * 86_400.0, 3600.0
+    if not earlier or now - max(earlier) > window:
+        return [0.0] * (len(half_lives) + 2)
+    values = []
+    for half_life in half_lives:
+        faded = 0.0
+        for when in earlier:
+            faded += 0.5 ** ((now - when) / 86_400.0 / half_life)
+        values.append(math.log1p(faded))
+    for when in (max(earlier), min(earlier)):
+        values.append(max(0.0, math.log((window + hour) / (now - when + hour))))
+    return values
+
+
+def slow_cosine(first: np.ndarray, second: np.ndarray) -> float:
+    """Of two vectors; zero where one of them is zero."""
+    dot, one, other = 0.0, 0.0, 0.0
+    for a, b in zip(first.tolist(), second.tolist(), strict=True):
+        dot, one, other = dot + a * b, one + a * a, other + b * b
+    return dot / math.sqrt(one * other) if one * other > 0.0 else 0.0
+
+
+def slow_likeness(item: int, own: list[int], texts: np.ndarray) -> list[float]:
+    """Cosine with the last of the user's own items, and its faded mean over the recent ones."""
+    if not own:
+        return [0.0, 0.0]
+    total, weights = 0.0, 0.0
+    for place, other in enumerate(own[: -MEMORY - 1 : -1]):
+        total += KEEP**place * slow_cosine(texts[item], texts[other])
+        weights += KEEP**place
+    return [slow_cosine(texts[item], texts[own[-1]]), total / weights]
 
 
 def slow_successions(log: History, source: int, before: float) -> list[tuple[int, float]]:
@@ -155,17 +178,19 @@ def slow_successions(log: History, source: int, before: float) -> list[tuple[int
     return [(int(log.item_index[at]), 1.0 / distance) for _, distance, at in pairs[-MAX_PAIRS:]]
 
 
-def slow_covariates(log: History, n_items: int, kinds: Kinds, moment: int) -> np.ndarray:
+def slow_covariates(
+    log: History, n_items: int, kinds: Kinds, moment: int, texts: np.ndarray | None = None
+) -> np.ndarray:
     """Every covariate of every item at one position of a log, (item, covariate)."""
     now, user = float(log.seconds[moment]), log.user_index[moment]
     items, seconds = log.item_index[log.absorb], log.seconds[log.absorb]
-    columns = [
-        [
-            math.log1p(slow_recent_count(item, now, items, seconds, days, TICKS_PER_WINDOW))
+    columns: list[list[float]] = []
+    if kinds.half_lives_days:
+        rows = [
+            slow_popularity(item, now, items, seconds, kinds.half_lives_days)
             for item in range(n_items)
         ]
-        for days in kinds.windows_days
-    ]
+        columns += [list(column) for column in zip(*rows, strict=True)]
     own = [at for at in range(moment) if log.user_index[at] == user and log.absorb[at]]
     if kinds.repeats:
         for fade in (math.inf, *FADES_DAYS):
@@ -181,6 +206,11 @@ def slow_covariates(log: History, n_items: int, kinds: Kinds, moment: int) -> np
             for item, weight in pairs:
                 total[item] += weight / place / (CAUTION + count)
         columns.append([math.log1p(value / SCALE) for value in total])
+    if kinds.likeness:
+        assert texts is not None
+        met = [int(log.item_index[at]) for at in own]
+        rows = [slow_likeness(item, met, texts) for item in range(n_items)]
+        columns += [list(column) for column in zip(*rows, strict=True)]
     return np.array(columns).reshape(len(kinds.names), n_items).T
 
 

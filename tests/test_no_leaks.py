@@ -61,10 +61,17 @@ def test_scores_before_a_moment_ignore_everything_at_or_after_it(
     _, test = parts(emission)
     at = test["timestamp"].iloc[int(share * len(test))]
     early, late = test[test["timestamp"] < at], test[test["timestamp"] >= at]
-    door = model(emission)
-    scores = door.score_events(test)[: len(early)]
-    other = door.score_events(pd.concat((early, change(late))))  # type: ignore[operator]
-    same(scores, other[: len(early)])
+    # Texts make the matrix products longer: their last bits vary with the number of rows.
+    for door, exact in ((model(emission, likeness=False), True), (model(emission), False)):
+        scores = door.score_events(test)[: len(early)]
+        changed = pd.concat((early, change(late)))  # type: ignore[operator]
+        other = door.score_events(changed)[: len(early)]
+        if exact or emission != "choice":
+            same(scores, other)
+        else:
+            np.testing.assert_allclose(numbers(scores), numbers(other), rtol=0, atol=1e-6)
+            np.testing.assert_allclose(scores["log_prob"], other["log_prob"], rtol=0, atol=1e-5)
+            assert scores["rank"].tolist() == other["rank"].tolist()
 
 
 @pytest.mark.parametrize("emission", FAMILIES)

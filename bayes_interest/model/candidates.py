@@ -22,15 +22,24 @@ class CandidateRows:
     surroundings: Surroundings
     moment: np.ndarray  # of each event, (event,)
 
-    def entries(self, events: np.ndarray) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-        """(which covariates, position within `events`, item, values) of every non-zero."""
-        for found in self.surroundings.entries(self.moment[events]):
+    def entries(
+        self, events: np.ndarray, wanted: np.ndarray | None = None
+    ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+        """(which covariates, position within `events`, item, values) of every non-zero.
+
+        With `wanted` (item,) those of other items may be left out.
+        """
+        for found in self.surroundings.entries(self.moment[events], wanted):
             yield (
                 found.columns,
                 torch.as_tensor(found.row, dtype=torch.long),
                 torch.as_tensor(found.item, dtype=torch.long),
                 torch.as_tensor(found.values),
             )
+
+    def likeness(self, events: np.ndarray) -> Tensor:
+        """What the items' texts are compared with, (event, 2, text_dim)."""
+        return torch.as_tensor(self.surroundings.likeness(self.moment[events]))
 
     def own(self) -> np.ndarray:
         """Of each event's own item, (event, covariate)."""

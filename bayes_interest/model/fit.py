@@ -136,10 +136,10 @@ class _Run:
         """The weights of running rates are for the held-back slice to say: smoothed states have
         seen what the rates foretell.
         """
-        n_rates = self.problem.layout.kinds.n_rates
-        if n_rates and COVARIATES not in given:
+        rates = self.problem.layout.kinds.columns("rates")
+        if self.problem.layout.rates and COVARIATES not in given:
             keep = torch.ones_like(self.values[COVARIATES])
-            keep[-n_rates:] = 0.0
+            keep[rates] = 0.0
             self.values[COVARIATES].register_hook(lambda slope: slope * keep)
 
     def _groups(self, rate: float) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ class Layout:
     popularity_days: tuple[float, ...] = ()
     repeats: bool = False
     succession: bool = False
+    likeness: bool = False
     rates: bool = False
     half_life_days: float | None = None
     log_drift_centre: tuple[float, ...] = ()
@@ -46,7 +47,9 @@ class Layout:
     def kinds(self) -> Kinds:
         """Which covariates the predictor has."""
         top = float(self.n_levels - 1) if self.emission == "rating" else 1.0
-        return Kinds(self.popularity_days, self.repeats, self.succession, self.rates, top)
+        return Kinds(
+            self.popularity_days, self.repeats, self.succession, self.likeness, self.rates, top
+        )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every parameter, in the order of the generative program."""

@@ -203,7 +203,8 @@ def item_texts(ids: np.ndarray, log: EventLog | None, table: ItemTable | None) -
     return [known.get(item, "") for item in ids.tolist()]
 
 
-POPULARITY_DAYS = (1.0, 7.0, 30.0, 120.0)
+POPULARITY_DAYS = (0.1, 1.0, 10.0, 100.0)
+TEXT_DIRECTIONS = 64
 
 
 @dataclass(frozen=True)
@@ -233,22 +234,35 @@ class Standardizer:
 
     mean: np.ndarray  # (embed_dim,)
     scale: np.ndarray  # (embed_dim,)
+    axes: np.ndarray  # principal axes of the features, (embed_dim, text_dim)
 
     @classmethod
     def of(cls, embedded: Embedded, n_fit: int) -> Standardizer:
         """Learned from the first `n_fit` items that have a vector."""
         part = embedded.vectors[:n_fit][embedded.known[:n_fit]].astype(np.float64)
+        dim = embedded.vectors.shape[1]
         if len(part) < 2:
-            dim = embedded.vectors.shape[1]
-            return cls(np.zeros(dim), np.ones(dim))
+            return cls(np.zeros(dim), np.ones(dim), np.eye(dim)[:, :TEXT_DIRECTIONS])
         scale = part.std(0)
-        return cls(part.mean(0), np.where(scale > 1e-8, scale, 1.0))
+        scale = np.where(scale > 1e-8, scale, 1.0)
+        features = (part - part.mean(0)) / scale
+        axes = np.linalg.eigh(features.T @ features)[1][:, ::-1]
+        return cls(part.mean(0), scale, axes[:, :TEXT_DIRECTIONS].copy())
 
     def apply(self, embedded: Embedded) -> np.ndarray:
         """Features (item, embed_dim), float64."""
         features = (embedded.vectors - self.mean) / self.scale
         features[~embedded.known] = 0.0
         return features
+
+    def directions(self, features: np.ndarray) -> np.ndarray:
+        """Where features point along the principal axes, unit vectors (item, text_dim) float32;
+        zero without text.
+        """
+        along = features @ self.axes
+        length = np.linalg.norm(along, axis=1, keepdims=True)
+        found: np.ndarray = (along / np.maximum(length, 1e-12)).astype(np.float32)
+        return found
 
 
 def windows(days: float | tuple[float, ...] | str | None) -> tuple[float, ...]:
@@ -265,6 +279,7 @@ def resolved(config: ModelConfig, family: str) -> ModelConfig:
         days = POPULARITY_DAYS if family == "choice" else None
     repeats = family == "choice" if config.repeats == "auto" else config.repeats
     follows = family == "choice" if config.succession == "auto" else config.succession
+    alike = family == "choice" if config.likeness == "auto" else config.likeness
     rates = family != "choice" if config.rates == "auto" else config.rates
     moves = family == "choice" if config.event_drift == "auto" else config.event_drift
     return replace(
@@ -273,6 +288,7 @@ def resolved(config: ModelConfig, family: str) -> ModelConfig:
         popularity_days=days,
         repeats=bool(repeats),
         succession=bool(follows),
+        likeness=bool(alike),
         rates=bool(rates) and family != "choice",
         event_drift=moves,
     )

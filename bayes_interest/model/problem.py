@@ -27,6 +27,7 @@ class Problem:
     layout: Layout
     features: Tensor  # standardised text embeddings, (item, embed_dim)
     history: History
+    texts: np.ndarray | None = None  # directions of the items' texts, (item, text_dim)
 
     @cached_property
     def events(self) -> EventTensors:
@@ -38,7 +39,7 @@ class Problem:
     def rows(self) -> CandidateRows:
         """The covariates of each event."""
         layout = self.layout
-        surroundings = Surroundings(self.history, layout.n_items, layout.kinds)
+        surroundings = Surroundings(self.history, layout.n_items, layout.kinds, self.texts)
         return CandidateRows(surroundings, np.arange(len(self.history)))
 
     def batch_size(self, batch_events: int) -> int:
@@ -62,7 +63,8 @@ class Problem:
     def before(self, keep: np.ndarray, n_items: int) -> Problem:
         """The same problem with some events and the first `n_items` items only."""
         layout = replace(self.layout, n_items=n_items)
-        return Problem(layout, self.features[:n_items], self.history.take(keep))
+        texts = None if self.texts is None else self.texts[:n_items]
+        return Problem(layout, self.features[:n_items], self.history.take(keep), texts)
 
 
 def event_positions(block: Padded, mask: Tensor) -> np.ndarray:

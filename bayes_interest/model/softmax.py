@@ -135,7 +135,12 @@ class _Chunk:
         self.vectors = items.vectors if sample is None else items.vectors[sample.index]
         offsets = items.offsets if sample is None else items.offsets[sample.index]
         self.entries = self._entries(values)
+        self.alike = choices.rows.surroundings.kinds.columns("likeness")
         table = torch.addmm(offsets, states, self.vectors.T)
+        if self.alike.stop > self.alike.start:
+            self.texts, self.like = self._likeness()
+            blend = weighed(self.like.transpose(1, 2), values[COVARIATES][self.alike])
+            table.addmm_(blend, self.texts.T)
         for columns, _, flat, value in self.entries:
             table.view(-1).scatter_add_(0, flat, weighed(value, values[COVARIATES][columns]))
         self.raw_own = self._own_logit(values)
@@ -161,10 +166,18 @@ class _Chunk:
             own = own + weighed(choices.covariates, values[COVARIATES])
         return own
 
+    def _likeness(self) -> tuple[Tensor, Tensor]:
+        """Directions of the candidates' texts (item, text_dim), and what they are compared with."""
+        rows = self.choices.rows
+        texts = torch.as_tensor(rows.surroundings.texts).to(self.states)
+        texts = texts if self.sample is None else texts[self.sample.index]
+        return texts, rows.likeness(self.choices.events).to(self.states)
+
     def _entries(self, values: Globals) -> Entries:
         out: Entries = []
         device, dtype = self.states.device, self.states.dtype
-        for columns, row, column, value in self.choices.rows.entries(self.choices.events):
+        wanted = None if self.sample is None else (self.sample.position >= 0).cpu().numpy()
+        for columns, row, column, value in self.choices.rows.entries(self.choices.events, wanted):
             row, column, value = row.to(device), column.to(device), value.to(device, dtype)
             if self.sample is not None:
                 column = self.sample.position[column]
@@ -206,6 +219,9 @@ class _Chunk:
             pulled = self.probs.view(-1).take(flat)
             pulled = pulled if self.raw is None else pulled * choices.rho[row]
             sums[COVARIATES][columns] -= pulled @ value
+        if self.alike.stop > self.alike.start:
+            expected = (self.probs @ self.texts) * choices.rho[:, None]
+            sums[COVARIATES][self.alike] -= torch.einsum("ed,ekd->k", expected, self.like)
         if "curvature" in sums:
             self._collect_curvature(sums["curvature"])
         push = choices.rho * rest

@@ -10,12 +10,14 @@ import pandas as pd
 import torch
 
 from bayes_interest.errors import InputError, ItemError
+from bayes_interest.events.history import History
 from bayes_interest.events.read import EventLog, ItemTable
 from bayes_interest.events.split import moment_seconds
 from bayes_interest.model.candidates import extra_table
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.prepare import embed_items, item_texts, log_history
-from bayes_interest.posterior.online import absorb, moments_of
+from bayes_interest.posterior.exposure import ExposedEvents, item_places
+from bayes_interest.posterior.online import absorb, filter_history, moments_of
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     Interval,
@@ -269,6 +271,18 @@ def update(
     return absorb(posterior, log_history(log, posterior.vocabulary, config.emission, config))
 
 
+def _exposed(
+    choice: Posterior, other: Posterior, log: EventLog, history: History, n_draws: int
+) -> ExposedEvents:
+    """What the choice model foresees before each event of the log, lined up with `history`."""
+    places = item_places(choice, other)
+    mine = log_history(log, choice.vocabulary, choice.config.emission, choice.config)
+    found, _, _ = filter_history(choice, mine, keep_cov=True)
+    where = np.empty(len(mine), dtype=np.int64)
+    where[mine.order] = np.arange(len(mine))
+    return ExposedEvents(choice, found, where[history.order], places, n_draws)
+
+
 def score_events(
     posterior: Posterior,
     log: EventLog,
@@ -278,8 +292,9 @@ def score_events(
     prob: float,
     n_draws: int,
     k: int | None = None,
+    exposure: Posterior | None = None,
 ) -> pd.DataFrame:
-    """See `InterestModel.score_events`."""
+    """See `InterestModel.score_events`; with the posterior of a choice model, `ExposedInterest`."""
     if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
         raise InputError(f"k={k!r}: expected a whole number >= 1, or None")
     check_prob(prob)
@@ -287,7 +302,11 @@ def score_events(
     posterior = widened(posterior, log, table, encoder)
     config = posterior.config
     history = log_history(log, posterior.vocabulary, config.emission, config)
-    scores, history = score_history(posterior, history, prob, exclude_seen, n_draws, k)
+    chances = None
+    if exposure is not None:
+        known = widened(exposure, log, table, encoder)
+        chances = _exposed(known, posterior, log, history, n_draws)
+    scores, history = score_history(posterior, history, prob, exclude_seen, n_draws, k, chances)
     frame = pd.DataFrame(
         {**_interval_columns(scores.interval), LOG_PROB: scores.log_prob, RANK: scores.rank}
     )

@@ -110,6 +110,8 @@ class _Slice:
     own: Tensor  # the chosen item, (event,)
     cold: Tensor  # items without an earlier event, (event, item)
     entries: list[tuple[slice, Tensor, Tensor]]  # which, place in the flat table, values
+    alike: Tensor  # likeness, (covariate, event, item)
+    which: slice  # its columns
 
     @classmethod
     def of(cls, posterior: Posterior, found: Forecasts, part: np.ndarray) -> _Slice:
@@ -125,12 +127,19 @@ class _Slice:
             for columns, row, item, value in found.rows.entries(part)
         ]
         rho = _reliability(posterior, history.kind_index[part])
-        return cls(base, rho, own, cold, entries)
+        alike, kinds = base.new_zeros(0, *base.shape), posterior.layout.kinds
+        if kinds.likeness:
+            texts = torch.as_tensor(posterior.texts).to(base)
+            alike = found.rows.likeness(part).to(base).transpose(0, 1) @ texts.T
+        return cls(base, rho, own, cold, entries, alike, kinds.columns("likeness"))
 
     def loss(self, weight: Tensor, shift: Tensor) -> Tensor:
         """Minus mean log probability of what was chosen."""
         logits = (self.base + shift * self.cold).reshape(-1)
         for columns, place, value in self.entries:
             logits = logits.scatter_add(0, place, value @ weight[columns])
-        table = logits.reshape(self.base.shape) * self.rho[:, None]
+        table = logits.reshape(self.base.shape)
+        for one, values in zip(weight[self.which], self.alike, strict=True):
+            table = table + one * values
+        table = table * self.rho[:, None]
         return torch.nn.functional.cross_entropy(table, self.own)

@@ -109,6 +109,7 @@ def make_layout(ready: Prepared, features_dim: int) -> Layout:
         popularity_days=windows(config.popularity_days),
         repeats=bool(config.repeats),
         succession=bool(config.succession),
+        likeness=bool(config.likeness),
         rates=bool(config.rates),
         context_layers=int(config.context_layers),
         context_dim=config.context_dim,
@@ -181,10 +182,11 @@ def _given(chosen: GlobalFit) -> Globals:
 def _problem(ready: Prepared, device: torch.device) -> Problem:
     config, history = ready.config, ready.history
     standardizer = Standardizer.of(ready.embedded, ready.n_fit)
-    features = torch.as_tensor(standardizer.apply(ready.embedded)[: ready.n_fit])
-    features = features.to(device, torch_dtype(config.dtype))
+    features = standardizer.apply(ready.embedded)[: ready.n_fit]
+    texts = standardizer.directions(features) if config.likeness else None
+    on_device = torch.as_tensor(features).to(device, torch_dtype(config.dtype))
     use = history.take(history.absorb)
-    return Problem(make_layout(ready, features.shape[1]), features, use)
+    return Problem(make_layout(ready, features.shape[1]), on_device, use, texts)
 
 
 def _choose_epochs(

@@ -70,7 +70,9 @@ def check_order(posterior: Posterior, history: History) -> None:
 def candidate_rows(posterior: Posterior, history: History) -> CandidateRows:
     """Covariates of a history's events, given the posterior's past and the history itself."""
     layout = posterior.layout
-    return CandidateRows(*surroundings_of(posterior.history, history, layout.n_items, layout.kinds))
+    return CandidateRows(
+        *surroundings_of(posterior.history, history, layout.n_items, layout.kinds, posterior.texts)
+    )
 
 
 def filter_history(

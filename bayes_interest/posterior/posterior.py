@@ -62,6 +62,13 @@ class Posterior:
         return item_terms(self.layout, self.values, self.features)
 
     @cached_property
+    def texts(self) -> np.ndarray | None:
+        """Directions of the items' texts, where the predictor compares them, (item, text_dim)."""
+        if not self.layout.likeness:
+            return None
+        return self.standardizer.directions(self.features.cpu().double().numpy())
+
+    @cached_property
     def first_seconds(self) -> np.ndarray:
         """Time of each item's first absorbed event, inf without one, (item,)."""
         first = np.full(self.layout.n_items, np.inf)

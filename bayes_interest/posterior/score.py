@@ -11,6 +11,7 @@ from torch import Tensor
 from bayes_interest.emissions.quadrature import nodes_and_weights
 from bayes_interest.events.history import History
 from bayes_interest.model.parameters import emission_of, reliability
+from bayes_interest.posterior.exposure import ExposedEvents
 from bayes_interest.posterior.online import ROUND_NUMBER, Forecasts, filter_history
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
@@ -45,14 +46,18 @@ def score_history(
     exclude_seen: bool,
     n_draws: int,
     k: int | None = None,
+    exposure: ExposedEvents | None = None,
 ) -> tuple[EventScores, History]:
-    """Scores of every event; returns also the annotated history. Changes nothing."""
+    """Scores of every event; returns also the annotated history. Changes nothing.
+
+    With `exposure` items are ranked by their interest times the chance of being met.
+    """
     found, _, _ = filter_history(posterior, history, keep_cov=True)
-    ranker = _Ranker(posterior, found, exclude_seen, k)
+    ranker = _Ranker(posterior, found, exclude_seen, k, exposure)
     n_events = len(history)
     table = np.full((6, n_events), np.nan)
     size = max(1, TABLE_SIZE // posterior.layout.n_items)
-    if posterior.belief.diagonal:
+    if posterior.belief.diagonal or exposure is not None:
         size //= n_draws
     size = max(ROUND_NUMBER, size - size % ROUND_NUMBER)
     for at in range(0, n_events, size):
@@ -74,10 +79,15 @@ class _Ranker:
     """Ranks of the events' own items in tables of scores (event, item), and the best others."""
 
     def __init__(
-        self, posterior: Posterior, found: Forecasts, exclude_seen: bool, k: int | None
+        self,
+        posterior: Posterior,
+        found: Forecasts,
+        exclude_seen: bool,
+        k: int | None,
+        exposure: ExposedEvents | None,
     ) -> None:
         self.posterior, self.history = posterior, found.history
-        self.exclude_seen = exclude_seen
+        self.exclude_seen, self.exposure = exclude_seen, exposure
         self.k = None if k is None else min(k, posterior.layout.n_items)
         self.best: list[np.ndarray] = []
 
@@ -102,6 +112,8 @@ class _Ranker:
 
     def rank(self, scores: Tensor, part: np.ndarray) -> np.ndarray:
         """1 + the number of other competing items that score at least as much."""
+        if self.exposure is not None:
+            scores = scores * self.exposure.chances(part)
         own = torch.as_tensor(self.history.item_index[part], device=scores.device)
         row = torch.arange(len(part), device=scores.device)
         mine = scores[row, own][:, None]

@@ -134,6 +134,7 @@ def _arrays(posterior: Posterior) -> dict[str, np.ndarray]:
         "has_text": posterior.has_text, "last_seconds": posterior.last_seconds,
         "standardizer.mean": posterior.standardizer.mean,
         "standardizer.scale": posterior.standardizer.scale,
+        "standardizer.axes": posterior.standardizer.axes,
     }  # fmt: skip
     arrays |= {f"history.{name}": getattr(posterior.history, name) for name in _HISTORY}
     return arrays
@@ -186,7 +187,9 @@ def _rebuild(parts: dict[str, bytes], device: torch.device) -> Posterior:
             _ids(parts["users"]), _ids(parts["items"]), tuple(settings["kinds"]),
             tuple(settings["levels"]),
         ),
-        standardizer=Standardizer(arrays["standardizer.mean"], arrays["standardizer.scale"]),
+        standardizer=Standardizer(
+            arrays["standardizer.mean"], arrays["standardizer.scale"], arrays["standardizer.axes"]
+        ),
         features=tensors["features"],
         has_text=arrays["has_text"],
         values={name: tensors[f"values.{name}"] for name in settings["values"]},

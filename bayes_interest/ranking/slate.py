@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bayes_interest.model.filtering import Belief
+from bayes_interest.posterior.exposure import ExposedUsers
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     Interval,
@@ -47,8 +48,12 @@ def rank_users(
     prob: float,
     n_draws: int,
     seed: int,
+    exposure: ExposedUsers | None = None,
 ) -> pd.DataFrame:
-    """The k best candidates (item positions) of each user (positions) at moments (user,)."""
+    """The k best candidates (item positions) of each user (positions) at moments (user,).
+
+    With `exposure` probabilities are those of meeting the item next, and of interest.
+    """
     belief = advanced_belief(posterior, users, seconds)
     pick = int(np.random.default_rng(seed).integers(n_draws))
     tables = []
@@ -64,6 +69,9 @@ def rank_users(
         mask = torch.as_tensor(allowed, device=one.mean.device)
         drawn = draw_predictors(posterior, one, extra, n_draws, seed)[0]
         interval, probs = _summaries(posterior, one, extra, drawn, mask, prob)
+        if exposure is not None:
+            drawn = probs = probs * exposure.draws(row, mask)
+            interval = draws_interval(probs, prob)
         chance = top_k_probability(drawn, mask, k)
         sort_by = score(by, interval, probs, chance, pick)
         tables.append(_table(posterior, user, k, mask, sort_by, interval, chance))

@@ -10,30 +10,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayes_interest.events.history import History, make_history
-from bayes_interest.events.surroundings import (
-    CAUTION,
-    MAX_PAIRS,
-    RATE_SHARES,
-    REACH,
-    SCALE,
-    Kinds,
-    Surroundings,
-    surroundings_of,
-)
+from bayes_interest.events.own_past import KEEP, MEMORY
+from bayes_interest.events.running_rates import CAUTION as RATE_CAUTION
+from bayes_interest.events.running_rates import RATE_SHARES
+from bayes_interest.events.succession import CAUTION, MAX_PAIRS, REACH, SCALE
+from bayes_interest.events.surroundings import Kinds, Surroundings, surroundings_of
 from tests.oracles import slow_covariates
 
 DAY = 86_400
 N_USERS, N_ITEMS, N_EVENTS = 5, 7, 61
-ALL = Kinds((1.0, 7.0), repeats=True, succession=True)
+ALL = Kinds((0.3, 2.0), repeats=True, succession=True, likeness=True)
 KINDS = [
     Kinds(),
-    Kinds((7.0,)),
+    Kinds((2.0,)),
     Kinds(repeats=True),
     Kinds(succession=True),
-    Kinds((3.0,), succession=True),
+    Kinds(likeness=True),
+    Kinds((0.5,), succession=True),
+    Kinds((5.0,), repeats=True, likeness=True),
     ALL,
 ]
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def unit_vectors(n_items: int = N_ITEMS, text_dim: int = 3) -> np.ndarray:
+    """Directions of texts; the last item has none."""
+    texts = np.random.default_rng(5).normal(size=(n_items, text_dim))
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    texts[-1] = 0.0
+    return texts.astype(np.float32)
+
+
+TEXTS = unit_vectors()
 
 
 def make(
@@ -62,16 +70,25 @@ def table(surroundings: Surroundings, moments: np.ndarray) -> np.ndarray:
     for found in surroundings.entries(moments):
         np.add.at(seen[:, :, found.columns], (found.row, found.item), 1)
         out[found.row, found.item, found.columns] = found.values
+    if surroundings.kinds.likeness:
+        assert surroundings.texts is not None
+        like = surroundings.likeness(moments)
+        alike = (like[:, None] * surroundings.texts[:, None]).sum(-1)
+        out[:, :, surroundings.kinds.columns("likeness")] = alike
     assert seen.max(initial=0) <= 1
     return out
 
 
+def around(log: History, kinds: Kinds = ALL) -> Surroundings:
+    return Surroundings(log, N_ITEMS, kinds, TEXTS)
+
+
 def slow(log: History, moments: np.ndarray, kinds: Kinds = ALL) -> np.ndarray:
-    return np.stack([slow_covariates(log, N_ITEMS, kinds, at) for at in moments])
+    return np.stack([slow_covariates(log, N_ITEMS, kinds, at, TEXTS) for at in moments])
 
 
 def succession(log: History, moment: int) -> np.ndarray:
-    return table(Surroundings(log, N_ITEMS, Kinds(succession=True)), np.array([moment]))[0, :, 0]
+    return table(around(log, Kinds(succession=True)), np.array([moment]))[0, :, 0]
 
 
 # --------------------------------------------------------------------------- against the oracle
@@ -81,7 +98,7 @@ def succession(log: History, moment: int) -> np.ndarray:
 @pytest.mark.parametrize("looks", [0.0, 0.3])
 def test_every_covariate_is_counted_one_by_one(kinds: Kinds, looks: float) -> None:
     log = random_history(0, looks=looks)
-    found, moments = Surroundings(log, N_ITEMS, kinds), np.arange(N_EVENTS)
+    found, moments = around(log, kinds), np.arange(N_EVENTS)
     wanted = slow(log, moments, kinds)
     assert wanted.shape[2] == len(kinds.names)
     assert not kinds.names or (wanted.max((0, 1)) > 0.5).all()
@@ -93,32 +110,81 @@ def test_every_covariate_is_counted_one_by_one(kinds: Kinds, looks: float) -> No
 
 
 def test_some_moments_in_any_order_are_those_of_the_whole() -> None:
-    found = Surroundings(random_history(1, looks=0.2), N_ITEMS, ALL)
+    found = around(random_history(1, looks=0.2))
     some = np.random.default_rng(0).integers(0, N_EVENTS, 23)
     everything = np.arange(N_EVENTS)
     assert np.array_equal(table(found, some), table(found, everything)[some])
     assert np.array_equal(found.own(some), found.own(everything)[some])
+    asked = replace(found, asked=some)
+    assert np.array_equal(table(asked, some), table(found, some))
+    assert np.array_equal(asked.own(some), found.own(some))
     assert table(found, some[:0]).shape == (0, N_ITEMS, len(ALL.names))
     assert found.own(some[:0]).shape == (0, len(ALL.names))
 
 
+def test_entries_of_wanted_items_leave_none_of_them_out() -> None:
+    found, moments = around(random_history(5, looks=0.2)), np.arange(N_EVENTS)
+    wanted = np.array([True, False, False, True, True, False, False])
+    for some, everything in zip(
+        found.entries(moments, wanted), found.entries(moments), strict=True
+    ):
+        shape = (N_EVENTS, N_ITEMS, everything.values.shape[1])
+        tables = []
+        for part in (some, everything):
+            tables.append(np.zeros(shape))
+            tables[-1][part.row, part.item] = part.values
+        assert some.columns == everything.columns
+        assert tables[0][:, wanted].any()
+        assert np.array_equal(tables[0][:, wanted], tables[1][:, wanted])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_of_the_weighted_table_do_not_depend_on_the_place(dtype: type) -> None:
+    n_items, n_events = 31, 700
+    log, texts = random_history(1, n_events), unit_vectors(n_items, 13)
+    rng = np.random.default_rng(2)
+    found = Surroundings(log, n_items, ALL, texts)
+    weight = rng.normal(size=len(ALL.names)).astype(dtype)
+    whole = found.table(np.arange(n_events), weight)
+    assert whole.dtype == dtype
+    for count in (1, 2, 29, 500):
+        some = rng.integers(0, n_events, count)
+        assert np.array_equal(found.table(some, weight), whole[some])
+        asked = replace(found, asked=some)
+        assert np.array_equal(asked.table(some[::-1], weight), whole[some[::-1]])
+
+
 def test_names_tell_the_columns() -> None:
     assert ALL.names == (
-        "popularity_1_days", "popularity_7_days",
+        "popularity_0.3_days", "popularity_2_days", "recency", "age",
         "repeats", "repeats_30_days", "repeats_1_days", "succession",
+        "likeness_last", "likeness_recent",
     )  # fmt: skip
     assert Kinds().names == ()
-    assert Kinds((0.5,)).names == ("popularity_0.5_days",)
+    assert Kinds((7.0,)).names == ("popularity_7_days", "recency", "age")
+
+
+@pytest.mark.parametrize("kinds", [*KINDS, replace(ALL, rates=True)])
+def test_columns_of_the_groups_are_those_of_the_names(kinds: Kinds) -> None:
+    starts = {
+        "popularity": ("popularity", "recency", "age"), "repeats": ("repeats",),
+        "succession": ("succession",), "likeness": ("likeness",),
+        "rates": ("user_rate", "level", "item_rate"),
+    }  # fmt: skip
+    places = np.arange(len(kinds.names))
+    for group, names in starts.items():
+        wanted = [at for at, name in enumerate(kinds.names) if name.startswith(names)]
+        assert places[kinds.columns(group)].tolist() == wanted
 
 
 def test_a_log_without_events_surrounds_nothing() -> None:
     log = make([], [], [])
-    found = Surroundings(log, N_ITEMS, ALL)
+    found = around(log)
     nothing = np.zeros(0, dtype=np.int64)
     assert table(found, nothing).size == 0
     assert found.own(nothing).shape == (0, len(ALL.names))
     looks = make([0, 3], [0, 0], [9.0, 5.0], [False, False])
-    assert (table(Surroundings(looks, N_ITEMS, ALL), np.arange(2)) == 0.0).all()
+    assert (table(around(looks), np.arange(2)) == 0.0).all()
 
 
 # ------------------------------------------------------------------------------------- repeats
@@ -126,7 +192,7 @@ def test_a_log_without_events_surrounds_nothing() -> None:
 
 def test_repeats_fade_and_ties_earlier_in_the_log_are_past() -> None:
     log = make([0, 0, 0, 1], [2, 2, 3, 2], [0.0, 2.0 * DAY, 2.0 * DAY, 2.0 * DAY])
-    got = table(Surroundings(log, N_ITEMS, Kinds(repeats=True)), np.arange(4))
+    got = table(around(log, Kinds(repeats=True)), np.arange(4))
     later = [2.0, np.exp(-2.0 / 30.0) + 1.0, np.exp(-2.0) + 1.0]
     np.testing.assert_allclose(got[2, 2], np.log1p(later), **CLOSE)
     np.testing.assert_allclose(got[1, 2], np.log1p([1.0, np.exp(-2 / 30), np.exp(-2.0)]), **CLOSE)
@@ -193,7 +259,7 @@ def test_of_one_item_only_the_latest_successions_count() -> None:
     items[: MAX_PAIRS // 2] += 2  # other items early on
     log = make(users, items, np.arange(n_events) * 60.0)
     moments = np.array([700, n_events // 2 - 1, n_events - 1])
-    got = table(Surroundings(log, N_ITEMS, Kinds(succession=True)), moments)
+    got = table(around(log, Kinds(succession=True)), moments)
     wanted = slow(log, moments, Kinds(succession=True))
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
@@ -209,18 +275,65 @@ def test_old_successions_are_forgotten_once_there_are_enough_new_ones() -> None:
     assert late[6] > 0.0
 
 
+# ------------------------------------------------------------------------------------ likeness
+
+
+def test_likeness_by_hand() -> None:
+    # Items 0 and 1 are at right angles, 2 lies between them and 3 opposite to 0; 4 has no text.
+    half = np.sqrt(0.5)
+    texts = np.array([[1, 0], [0, 1], [half, half], [-1, 0], [0, 0]], dtype=np.float32)
+    log = make([0, 0, 0, 1, 0], [0, 1, 4, 2, 0], [0.0, 1.0, 2.0, 3.0, 3.0])
+    got = table(Surroundings(log, 5, Kinds(likeness=True), texts), np.arange(5))
+    assert (got[0] == 0.0).all()  # nothing met yet
+    assert (got[4] == 0.0).all()  # others' items are not the own ones
+    np.testing.assert_allclose(got[1], [[1, 1], [0, 0], [half, half], [-1, -1], [0, 0]], **CLOSE)
+    last, before = np.array([1.0, KEEP]) / (1.0 + KEEP)
+    wanted = [[0, before], [1, last], [half, half], [0, -before], [0, 0]]
+    np.testing.assert_allclose(got[2], wanted, **CLOSE)
+    # The last item has no text: it is like nothing, and counts among the recent ones all the same.
+    share = np.array([KEEP**2, KEEP]) / (1.0 + KEEP + KEEP**2)
+    wanted = [[0, share[0]], [0, share[1]], [0, half * share.sum()], [0, -share[0]], [0, 0]]
+    np.testing.assert_allclose(got[3], wanted, **CLOSE)
+
+
+def test_likeness_remembers_so_many_items_and_no_more() -> None:
+    texts = np.eye(2, dtype=np.float32)
+    for others in range(MEMORY + 2):
+        items = [0, *([1] * others), 0]
+        log = make([0] * len(items), items, np.arange(len(items)) * 60.0, n_users=1)
+        got = table(Surroundings(log, 2, Kinds(likeness=True), texts), np.array([len(log) - 1]))
+        assert got[0, 0, 0] == (others == 0)
+        assert (got[0, 0, 1] > 0.0) == (others < MEMORY)
+        assert got[0, :, 1].sum() == pytest.approx(1.0)
+
+
+def test_likeness_of_a_long_history_is_that_of_each_event() -> None:
+    """With events by the hundred, one long user among short ones, and looks."""
+    rng = np.random.default_rng(3)
+    users = np.concatenate((np.zeros(300, dtype=int), rng.integers(0, N_USERS, 100)))
+    items, seconds = rng.integers(0, N_ITEMS, 400), rng.integers(0, 9 * DAY, 400)
+    log = make(users, items, seconds, rng.random(400) < 0.7)
+    moments = rng.integers(0, 400, 40)
+    kinds = Kinds(likeness=True)
+    wanted = slow(log, moments, kinds)
+    found = around(log, kinds)
+    np.testing.assert_allclose(table(found, moments), wanted, **CLOSE)
+    own = wanted[np.arange(40), log.item_index[moments]]
+    np.testing.assert_allclose(found.own(moments), own, **CLOSE)
+
+
 # --------------------------------------------------------------------- looks, future, past
 
 
 def test_looks_are_not_counted_but_see_what_events_see() -> None:
     log = random_history(3, looks=0.4)
-    found = Surroundings(log, N_ITEMS, ALL)
-    lean = Surroundings(log.take(log.absorb), N_ITEMS, ALL)
+    found = around(log)
+    lean = around(log.take(log.absorb))
     kept = np.flatnonzero(log.absorb)
     got, wanted = table(found, kept), table(lean, np.arange(len(kept)))
     np.testing.assert_array_equal(got, wanted)
     everything = replace(log, absorb=np.ones(N_EVENTS, dtype=bool))
-    assert not np.array_equal(table(Surroundings(everything, N_ITEMS, ALL), kept), got)
+    assert not np.array_equal(table(around(everything), kept), got)
 
 
 def future(seed: int, at: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -250,7 +363,7 @@ def test_events_of_the_future_change_nothing(seed: int, seeds: tuple[int, int], 
             [*([float(at)] * N_USERS), *seconds],
             [*([False] * N_USERS), *([True] * len(users))],
         )
-        found, moment = surroundings_of(past, later, N_ITEMS, ALL)
+        found, moment = surroundings_of(past, later, N_ITEMS, ALL, TEXTS)
         look = moment[np.argsort(later.order)[:N_USERS]]
         assert not found.log.absorb[look].any()
         tables.append((table(found, look), found.own(look)))
@@ -263,8 +376,8 @@ def test_continuing_from_a_past_history_equals_the_whole(cut_days: float) -> Non
     log = random_history(4, looks=0.2)
     early = log.seconds < cut_days * DAY
     past, later = log.take(early), log.take(~early)
-    found, moment = surroundings_of(past, later, N_ITEMS, ALL)
-    whole, place = Surroundings(log, N_ITEMS, ALL), np.flatnonzero(~early)
+    found, moment = surroundings_of(past, later, N_ITEMS, ALL, TEXTS)
+    whole, place = around(log), np.flatnonzero(~early)
     np.testing.assert_array_equal(table(found, moment), table(whole, place))
     np.testing.assert_array_equal(found.own(moment), whole.own(place))
     np.testing.assert_array_equal(found.log.item_index[moment], later.item_index)
@@ -273,15 +386,15 @@ def test_continuing_from_a_past_history_equals_the_whole(cut_days: float) -> Non
 
 def test_a_later_history_may_know_more_users() -> None:
     past, later = make([0, 1], [1, 2], [0.0, 1.0], n_users=2), make([4], [1], [DAY], n_users=5)
-    found, moment = surroundings_of(past, later, N_ITEMS, ALL)
+    found, moment = surroundings_of(past, later, N_ITEMS, ALL, TEXTS)
     assert found.log.n_users == 5
-    wanted = slow_covariates(found.log, N_ITEMS, ALL, int(moment[0]))
+    wanted = slow_covariates(found.log, N_ITEMS, ALL, int(moment[0]), TEXTS)
     np.testing.assert_allclose(table(found, moment)[0], wanted, **CLOSE)
 
 
 def test_where_times_tie_the_past_history_comes_first() -> None:
     past, later = make([0], [1], [5.0]), make([0], [1], [5.0])
-    found, moment = surroundings_of(past, later, N_ITEMS, Kinds(repeats=True))
+    found, moment = surroundings_of(past, later, N_ITEMS, Kinds(repeats=True), TEXTS)
     np.testing.assert_allclose(found.own(moment), [[np.log(2.0)] * 3], **CLOSE)
 
 
@@ -304,7 +417,7 @@ def slow_rates(log: History, moment: int, top: float) -> list[float]:
     same = log.item_index[use] == log.item_index[moment]
     of_item = use[same & (log.seconds[use] < log.seconds[moment])]
     total = sum(excess(event) for event in of_item)
-    return [*rates, 1.0, total / (CAUTION + len(of_item))]
+    return [*rates, 1.0, total / (RATE_CAUTION + len(of_item))]
 
 
 @pytest.mark.parametrize("top", [1.0, 4.0])

@@ -26,6 +26,7 @@ from tests.oracles import slow_context
 
 SCALAR = ("gaussian", "bernoulli", "rating")
 N_USERS, N_EVENTS, N_ITEMS, STATE_DIM, EMBED_DIM, N_LEVELS = 5, 37, 11, 3, 7, 5
+TEXT_DIM = 4
 CONTEXT_DIM, CONTEXT_EVENTS = 4, 3
 
 
@@ -82,6 +83,7 @@ def small_problem(
     popularity_days: tuple[float, ...] = (7.0,),
     repeats: bool = True,
     succession: bool = True,
+    likeness: bool = True,
     context_layers: int = 0,
     half_life_days: float | None = None,
 ) -> Small:
@@ -116,6 +118,7 @@ def small_problem(
         popularity_days=popularity_days,
         repeats=repeats,
         succession=succession,
+        likeness=likeness,
         half_life_days=half_life_days,
         log_drift_centre=(-3.0, -2.0, -1.0),
         context_layers=context_layers,
@@ -127,8 +130,17 @@ def small_problem(
     )
     generator = torch.Generator().manual_seed(104 + seed)  # items are alike in every layout
     features = torch.randn(N_ITEMS, EMBED_DIM, generator=generator, dtype=torch.float64)
-    rows = CandidateRows(Surroundings(history, N_ITEMS, layout.kinds), np.arange(n_events))
+    surroundings = Surroundings(history, N_ITEMS, layout.kinds, text_directions())
+    rows = CandidateRows(surroundings, np.arange(n_events))
     return Small(layout, values, features, history, rows)
+
+
+def text_directions() -> np.ndarray:
+    """Unit vectors (item, text_dim), zero for the last item, which has no text."""
+    texts = np.random.default_rng(104).normal(size=(N_ITEMS, TEXT_DIM))
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    texts[-1] = 0.0
+    return texts.astype(np.float32)
 
 
 def event_design(small: Small, values: Globals) -> tuple[Tensor, Tensor]:
@@ -180,6 +192,26 @@ def dense_logits(small: Small, values: Globals, states: Tensor) -> Tensor:
     for columns, row, item, value in small.rows.entries(small.events):
         extra = value.double() @ values[COVARIATES][columns]
         logits = logits.index_put((row, item), extra, accumulate=True)
-    kind = small.history.kind_index[small.events]
+    kinds = small.layout.kinds
+    if kinds.likeness:
+        alike = likeness_table(small)
+        logits = logits + alike @ values[COVARIATES][kinds.columns("likeness")]
+    if "log_reliability" not in values:
+        return logits
     rho = torch.cat((torch.ones(1, dtype=torch.float64), values["log_reliability"].exp()))
+    kind = small.history.kind_index[small.events]
     return logits * rho[torch.as_tensor(kind)][:, None]
+
+
+def likeness_table(small: Small) -> Tensor:
+    """Of every event and item, (event, item, 2); of the chosen item with its rounding."""
+    history, events = small.history, small.events
+    texts = torch.as_tensor(small.rows.surroundings.texts).double()
+    like = small.rows.likeness(events).double()
+    table = torch.stack([like[event] @ texts.T for event in range(len(events))]).mT
+    own = small.rows.own()[events][:, small.layout.kinds.columns("likeness")]
+    item = history.item_index[events]
+    exact = table[torch.arange(len(events)), torch.as_tensor(item)]
+    torch.testing.assert_close(torch.as_tensor(own).double(), exact, rtol=0.0, atol=1e-6)
+    table[torch.arange(len(events)), torch.as_tensor(item)] = torch.as_tensor(own).double()
+    return table

@@ -206,7 +206,7 @@ def choice_case(context_layers: int) -> ChoiceCase:
 def test_pyro_elbo_agrees_with_the_collapsed_one_for_choice(context_layers: int) -> None:
     case = choice_case(context_layers)
     small, sites = case.small, case.sites
-    assert len(small.values[COVARIATES]) == len(small.layout.kinds.names) == 5
+    assert len(small.values[COVARIATES]) == len(small.layout.kinds.names) == 9
     prior = log_prior(small.layout, small.values)
     full = (torch.diag_embed(sites.precision), sites.linear)
     slow = Estimate.of(program_elbos(case.design, small.values, full, 150))

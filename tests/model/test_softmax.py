@@ -86,6 +86,66 @@ def test_every_gradient_is_autograds(sample: Sample | None) -> None:
     assert (got[COVARIATES].abs() > 1e-3).all()
 
 
+def sampled_log_prob(small: Small, values: Globals, states: Tensor, sample: Sample) -> Tensor:
+    """The chosen item apart, the other candidates with their log-q correction, event by event."""
+    logits = dense_logits(small, values, states)
+    found = []
+    for event, chosen in enumerate(small.choices.item.tolist()):
+        terms = [logits[event, chosen]]
+        for item, weight in zip(sample.index.tolist(), sample.log_weight, strict=True):
+            if item != chosen:
+                terms.append(logits[event, item] + weight)
+        found.append(terms[0] - torch.logsumexp(torch.stack(terms), 0))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("n_kinds", [1, 2])
+def test_every_gradient_with_sampled_candidates_is_autograds(n_kinds: int, seed: int) -> None:
+    small = small_problem("choice", n_kinds=n_kinds)
+    sample = draw_sample(frequency(small), 5, torch.Generator().manual_seed(seed))
+    met = torch.isin(small.choices.item, sample.index)
+    assert met.any()
+    assert not met.all()
+    leaves = {name: value.clone().requires_grad_() for name, value in small.values.items()}
+    log_prob = sampled_log_prob(small, leaves, random_states(), sample)
+    slopes = torch.autograd.grad(log_prob.sum(), list(leaves.values()), materialize_grads=True)
+    seen, sums = look_at(small, sample)
+    torch.testing.assert_close(seen.log_prob, log_prob.detach(), rtol=1e-12, atol=1e-12)
+    got = chained(small, sums)
+    for name, wanted in zip(leaves, slopes, strict=True):
+        torch.testing.assert_close(got[name], wanted, rtol=1e-11, atol=1e-11, msg=name)
+    assert (got[COVARIATES].abs() > 1e-3).all()
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_likeness_alone_shifts_the_logits_by_the_texts(sampled: bool) -> None:
+    """Without other covariates or kinds: gradients of both weights by finite differences."""
+    nothing = {"popularity_days": (), "repeats": False, "succession": False}
+    small = small_problem("choice", n_kinds=1, **nothing)
+    assert small.layout.kinds.names == ("likeness_last", "likeness_recent")
+    drawn = draw_sample(frequency(small), 7, torch.Generator().manual_seed(0))
+    sample = drawn if sampled else None
+    seen, sums = look_at(small, sample)
+    other, _ = look_at(
+        small_problem("choice", n_kinds=1, likeness=False, **nothing).with_values(
+            **{name: value for name, value in small.values.items() if name != COVARIATES}
+        ),
+        sample,
+    )
+    assert (seen.log_prob - other.log_prob).abs().max() > 0.1
+    weight, step = small.values[COVARIATES], 1e-5
+    for column in range(2):
+        ends = []
+        for shift in (step, -step):
+            moved = weight.clone()
+            moved[column] += shift
+            ends.append(look_at(small.with_values(**{COVARIATES: moved}), sample)[0].log_prob.sum())
+        wanted = (ends[0] - ends[1]) / (2.0 * step)
+        assert sums[COVARIATES][column].item() == pytest.approx(wanted.item(), rel=1e-6)
+        assert abs(wanted) > 1e-2
+
+
 @pytest.mark.parametrize("sample", [None, EVERY_ITEM], ids=["full", "every item sampled"])
 def test_curvature_is_the_documented_sum(sample: Sample | None) -> None:
     small = small_problem("choice")
@@ -103,7 +163,8 @@ def test_curvature_is_the_documented_sum(sample: Sample | None) -> None:
 
 
 def test_without_extras_it_is_a_plain_softmax() -> None:
-    small = small_problem("choice", n_kinds=1, popularity_days=(), repeats=False, succession=False)
+    nothing = {"repeats": False, "succession": False, "likeness": False}
+    small = small_problem("choice", n_kinds=1, popularity_days=(), **nothing)
     seen, sums = look_at(small, None)
     logits = random_states() @ small.items.vectors.T + small.items.offsets
     wanted = torch.log_softmax(logits, 1)[torch.arange(N_EVENTS), small.choices.item]

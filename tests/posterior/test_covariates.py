@@ -23,9 +23,13 @@ from tests.fitted import FAMILIES, N_ITEMS, N_USERS, fit, model, simulation
 
 DAY = 86_400.0
 N_EVENTS = 2_000
-WEIGHT = torch.tensor([1.3, -0.9, 0.2, 0.7, -0.5], dtype=torch.float64)
-NOTHING: dict[str, Any] = {"popularity_days": None, "repeats": False, "succession": False}
-COUNTED: dict[str, Any] = {"popularity_days": (2.0,), "repeats": True, "succession": True}
+WEIGHT = torch.tensor([1.3, 0.4, -0.6, -0.9, 0.2, 0.7, -0.5, 0.8, -1.1], dtype=torch.float64)
+NOTHING: dict[str, Any] = {
+    "popularity_days": None, "repeats": False, "succession": False, "likeness": False,
+}  # fmt: skip
+COUNTED: dict[str, Any] = {
+    "popularity_days": (15.0,), "repeats": True, "succession": True, "likeness": True,
+}  # fmt: skip
 
 
 def start(emission: EmissionName, options: dict[str, Any]) -> Posterior:
@@ -80,6 +84,10 @@ def chosen() -> tuple[Posterior, Forecasts, Tensor]:
     table = torch.zeros(N_EVENTS, N_ITEMS, len(WEIGHT), dtype=torch.float64)
     for columns, row, item, values in found.rows.entries(np.arange(N_EVENTS)):
         table[row, item, columns] += values.double()
+    kinds = posterior.layout.kinds
+    assert len(kinds.names) == len(WEIGHT)
+    like = found.rows.likeness(np.arange(N_EVENTS)).double()
+    table[:, :, kinds.columns("likeness")] = (like @ torch.as_tensor(posterior.texts).double().T).mT
     logits = logits_of(posterior, found) + table @ WEIGHT
     generator = torch.Generator().manual_seed(1)
     drawn = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator)[:, 0].numpy()

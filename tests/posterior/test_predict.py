@@ -16,6 +16,7 @@ from bayes_interest.errors import ConfigError, InputError, ItemError, TimeOrderE
 from bayes_interest.events.history import join_histories, make_history
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import COVARIATES
+from bayes_interest.model.prepare import Embedded
 from bayes_interest.posterior import predict
 from bayes_interest.posterior.answers import find_items, find_users
 from bayes_interest.posterior.online import filter_history
@@ -29,7 +30,7 @@ from bayes_interest.posterior.predict import (
     predictors,
     sigmoid_interval,
 )
-from tests.fitted import FAMILIES, LEVELS, N_USERS, fit, model, numbers, parts, same
+from tests.fitted import FAMILIES, LEVELS, N_USERS, fit, model, numbers, parts, same, simulation
 from tests.oracles import slow_covariates
 
 END = "2024-06-01"
@@ -292,14 +293,16 @@ def test_levels_that_are_not_consecutive() -> None:
     assert table["expected_rating"].max() > 5
 
 
-def test_popularity_repeats_and_novelty_move_the_predictors() -> None:
+def test_covariates_and_novelty_move_the_predictors() -> None:
     posterior = model("choice").posterior
     users, now = np.array([0, 1]), np.full(2, predict.clock(posterior))
     extra = predict.circumstances(posterior, users, now)
     kinds = posterior.layout.kinds
     assert kinds.names == (
-        "popularity_1_days", "popularity_7_days", "popularity_30_days", "popularity_120_days",
+        "popularity_0.1_days", "popularity_1_days", "popularity_10_days", "popularity_100_days",
+        "recency", "age",
         "repeats", "repeats_30_days", "repeats_1_days", "succession",
+        "likeness_last", "likeness_recent",
     )  # fmt: skip
     weight = posterior.values[COVARIATES].double().numpy()
     assert (weight != 0.0).all()
@@ -308,13 +311,38 @@ def test_popularity_repeats_and_novelty_move_the_predictors() -> None:
     log = join_histories(posterior.history, looks, N_USERS)
     for user in users:
         moment = np.flatnonzero((log.user_index == user) & ~log.absorb)[0]
-        values = slow_covariates(log, posterior.layout.n_items, kinds, moment)
+        values = slow_covariates(log, posterior.layout.n_items, kinds, moment, posterior.texts)
         fresh = posterior.first_seconds >= now[user]
         wanted = values @ weight + posterior.cold_shift * fresh
         np.testing.assert_allclose(extra[user], wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_an_item_is_new_until_its_first_event_and_not_to_the_tick() -> None:
+def test_the_text_of_a_new_item_is_compared_like_that_of_a_known_one() -> None:
+    posterior = model("choice").posterior
+    assert posterior.texts is not None
+    np.testing.assert_allclose(np.linalg.norm(posterior.texts, axis=1), 1.0, rtol=1e-5)
+    ids = posterior.vocabulary.items.ids.tolist()
+    raw = simulation("choice").vectors.set_index("item_id")["vector"]
+    twin = np.stack([raw[ids[4]], np.zeros_like(raw[ids[4]])]).astype(np.float32)
+    added = Embedded(twin, np.array([True, False]))
+    more = posterior.with_items(np.array(["twin", "mute"], dtype=object), added)
+    assert more.texts is not None
+    np.testing.assert_allclose(more.texts[:-2], posterior.texts, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(more.texts[-2], posterior.texts[4], rtol=1e-5, atol=1e-6)
+    assert (more.texts[-1] == 0.0).all()
+    users, now = np.array([0, 1]), np.full(2, predict.clock(posterior))
+    weight = posterior.values[COVARIATES]
+    only = torch.zeros_like(weight)
+    alike = posterior.layout.kinds.columns("likeness")
+    only[alike] = weight[alike]
+    there = replace(more, values=more.values | {COVARIATES: only}, cold_shift=0.0)
+    extra = predict.circumstances(there, users, now)
+    torch.testing.assert_close(extra[:, -2], extra[:, 4], rtol=1e-5, atol=1e-5)
+    assert (extra[:, -1] == 0.0).all()
+    assert extra[:, 4].abs().min() > 1e-3
+
+
+def test_an_item_is_new_until_its_first_event() -> None:
     posterior = replace(model("choice").posterior, cold_shift=1.7)
     history = posterior.history
     item = int(history.item_index[np.argmax(history.seconds)])

@@ -188,7 +188,7 @@ def test_interest_is_that_of_the_reference_kind_and_log_prob_of_the_events_own(
     "config",
     [
         {"repeats": True}, {"popularity_days": 20.0}, {"popularity_days": (1.0, 20.0)},
-        {"succession": True},
+        {"succession": True}, {"likeness": True},
     ],
 )  # fmt: skip
 def test_circumstances_of_a_scalar_family_reach_the_ranks(config: dict[str, object]) -> None:

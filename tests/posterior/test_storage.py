@@ -140,7 +140,11 @@ def test_round_trip_keeps_every_bit(
     assert_same(before, after)
     assert_same(all_interest(before), all_interest(after))
     assert before.item_cov.ndim == (2 if emission == "choice" else 3)  # both forms are covered
-    assert (len(before.layout.popularity_days) == 4) == (emission == "choice")
+    assert (len(before.layout.popularity_days) > 1) == (emission == "choice")
+    assert after.layout.likeness is (emission == "choice")
+    assert_same(before.texts, after.texts)
+    assert (before.texts is not None) == (emission == "choice")
+    assert before.standardizer.axes.shape == (before.layout.embed_dim,) * 2
 
 
 @pytest.mark.parametrize("emission", FAMILIES)

@@ -71,8 +71,9 @@ def test_smoothed_states_agree_with_exact_sums_on_a_grid(who: object) -> None:
 def test_the_last_moment_is_close_to_the_present_interest(emission: EmissionName) -> None:
     # The filter sets each site once; the smoother converges all of them, hence the tolerance.
     train, _ = parts(emission)
-    # It leaves out what the user alone did: own items, what follows them, own rates.
-    door = model(emission, repeats=False, succession=False, rates=False)
+    # It leaves out what the user alone did: own items, what follows them, what is like them, rates.
+    own = ("repeats", "succession", "likeness", "rates")
+    door = model(emission, **dict.fromkeys(own, False))
     for user in train["user_id"].unique()[:5]:
         path = door.trajectory([user], None)
         end = path["timestamp"].max()

@@ -1,0 +1,90 @@
+"""Outcomes so far, less the mean outcome of the whole log so far: of users and of items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from bayes_interest.events.history import History
+from bayes_interest.events.own_past import OwnPast
+
+CAUTION = 5.0
+RATE_SHARES = (0.3, 0.1, 0.02)
+"""Weight of the latest event in the user's running rates."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Running rates of users at every position of a log, and of items at any time."""
+
+    user: np.ndarray  # and a one, (event, share + 1) float32
+    item: np.ndarray  # absorbed events by item and then time, (absorbed event,)
+    seconds: np.ndarray
+    total: np.ndarray  # running sum of the excess outcomes in that order, with a zero before
+
+    @classmethod
+    def of(cls, log: History, own: OwnPast, top_outcome: float) -> Rates:
+        """From a log with outcomes up to `top_outcome`."""
+        outcome = log.outcome[log.absorb] / top_outcome
+        excess = outcome - _earlier_mean(outcome, own.seconds)
+        shares = np.array(RATE_SHARES)
+        after = _kernels()[0](own.user, excess, shares)
+        user = np.zeros((len(log), len(shares) + 1), dtype=np.float32)
+        user[:, -1] = 1.0
+        low, high = own.span(np.arange(len(log)))
+        user[high > low, :-1] = after[high[high > low] - 1]
+        order = np.lexsort((own.seconds, own.item))
+        total = np.concatenate(([0.0], np.cumsum(excess[order])))
+        return cls(user, own.item[order], own.seconds[order], total)
+
+    def of_item(self, item: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+        """Rate of one item at one moment each, from what is strictly earlier."""
+        start = np.searchsorted(self.item, item, side="left")
+        end = np.searchsorted(self.item, item, side="right")
+        stop = _kernels()[1](self.seconds, start, end, seconds)
+        rates: np.ndarray = (self.total[stop] - self.total[start]) / (CAUTION + stop - start)
+        return rates
+
+    def of_all(self, n_items: int, seconds: np.ndarray) -> np.ndarray:
+        """Of every item at some moments, (moment, item)."""
+        item = np.tile(np.arange(n_items), len(seconds))
+        return self.of_item(item, np.repeat(seconds, n_items)).reshape(len(seconds), n_items)
+
+
+def _earlier_mean(outcome: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """Mean of all strictly earlier outcomes, cautiously a half without any, (event,)."""
+    order = np.argsort(seconds, kind="stable")
+    total = np.concatenate(([0.0], np.cumsum(outcome[order])))
+    count = np.searchsorted(seconds[order], seconds, side="left")
+    mean: np.ndarray = (total[count] + 0.5) / (count + 1.0)
+    return mean
+
+
+@lru_cache(maxsize=1)
+def _kernels() -> tuple[Callable[..., Any], ...]:
+    """Compiled loops; numba is imported when they are first needed."""
+    from numba import njit
+
+    @njit(cache=True)
+    def averages(user, excess, shares):  # type: ignore[no-untyped-def]
+        out = np.zeros((len(user), len(shares)), np.float32)
+        for event in range(len(user)):
+            for s in range(len(shares)):
+                before = 0.0
+                if event > 0 and user[event] == user[event - 1]:
+                    before = out[event - 1, s]
+                out[event, s] = before + shares[s] * (excess[event] - before)
+        return out
+
+    @njit(cache=True)
+    def searches(seconds, start, end, at):  # type: ignore[no-untyped-def]
+        stop = np.empty(len(start), np.int64)
+        for k in range(len(start)):
+            stop[k] = start[k] + np.searchsorted(seconds[start[k] : end[k]], at[k])
+        return stop
+
+    return averages, searches
