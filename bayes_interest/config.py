@@ -60,8 +60,9 @@ class ModelConfig:
     """bernoulli, rating: let running rates of user and item shift the predictor, by as much as
     predicts the held-back slice of time best, if at all; "auto": on. Needs `holdout` > 0 and is
     nothing to choice."""
-    context_layers: int = 0
-    """Layers of the causal network that adds a short-term context to the state; 0 leaves it out."""
+    context_layers: int | Literal["auto"] = 0
+    """Layers of the causal network that adds a short-term context to the state; 0 leaves it out,
+    "auto" tries 0 and 1 and takes what predicts the held-back slice of time better."""
     context_dim: int = 64
     """Width of the context network, an even number."""
     context_events: int = 50
@@ -97,7 +98,14 @@ class ModelConfig:
         for name in ("repeats", "succession", "likeness", "rates", "event_drift"):
             value = getattr(self, name)
             _check(value in (True, False, "auto"), name, value, 'True, False or "auto"')
-        for name, least in (("context_layers", 0), ("context_dim", 2), ("context_events", 2)):
+        layers = self.context_layers
+        _check(
+            layers == "auto" or _whole(layers, 0),
+            "context_layers",
+            layers,
+            'a whole number >= 0 or "auto"',
+        )
+        for name, least in (("context_dim", 2), ("context_events", 2)):
             value = getattr(self, name)
             _check(_whole(value, least), name, value, f"a whole number >= {least}")
         _check(self.context_dim % 2 == 0, "context_dim", self.context_dim, "an even number")

@@ -151,10 +151,8 @@ class ExposedInterest:
         cls, folder: str | Path, device: str = "cpu", encoder: Encoder | None = None
     ) -> ExposedInterest:
         """Read what `save` wrote. Raises StorageError."""
-        parts = [
-            InterestModel.load(Path(folder) / name, device, encoder) for name in (OUTCOME, EXPOSURE)
-        ]
-        return cls(*parts)
+        outcome = InterestModel.load(Path(folder) / OUTCOME, device, encoder)
+        return cls(outcome, InterestModel.load(Path(folder) / EXPOSURE, device, encoder))
 
     def __repr__(self) -> str:
         return f"ExposedInterest({self.outcome!r}, {self.exposure!r})"

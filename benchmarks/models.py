@@ -14,7 +14,12 @@ MODEL: dict[str, dict[str, Any]] = {
     "movietweetings-100k/choice": {"state_dim": 32},
     "completejourney/choice": {"state_dim": 16, "n_candidates": 2000},
     "stackexchange-small/choice": {"state_dim": 16},
-    "ml-1m-order/choice": {"state_dim": 32},
+    "ml-1m-order/choice": {
+        "state_dim": 32,
+        "popularity_days": None,  # its timestamps are places in a sequence
+        "context_layers": 1,
+        "n_candidates": 1000,
+    },
 }
 """Fields of `ModelConfig` by task; emission and positive_threshold are those of the task."""
 
@@ -24,7 +29,7 @@ FIT: dict[str, dict[str, Any]] = {
     "movietweetings-100k/choice": {"max_epochs": 8},
     "completejourney/choice": {"max_epochs": 8},
     "stackexchange-small/choice": {"max_epochs": 20},
-    "ml-1m-order/choice": {"max_epochs": 8},
+    "ml-1m-order/choice": {"max_epochs": 5, "refit": False, "holdout": 0.02},
 }
 """Fields of `FitConfig` by task."""
 

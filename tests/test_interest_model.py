@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bayes_interest.config import EmissionName, ModelConfig
+from bayes_interest.config import EmissionName, FitConfig, ModelConfig
 from bayes_interest.errors import ConfigError, DataWarning
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.model.parameters import COVARIATES
@@ -366,6 +366,61 @@ def test_likeness_without_any_text_changes_nothing(emission: EmissionName) -> No
     np.testing.assert_allclose(*tables, atol=1e-3)
 
 
+def held_back(door: InterestModel) -> float:
+    return float(door.fit_report()["held_back_loss"].min())
+
+
+def with_followers(seed: int) -> pd.DataFrame:
+    """Which item comes next depends on the last one, unless items come at random."""
+    rng = np.random.default_rng(seed)
+    users, steps = 40, 20
+    start = rng.integers(0, 8, users)[:, None]
+    item = (start + np.arange(steps)) % 8 if seed == 0 else rng.integers(0, 8, (users, steps))
+    seconds = 1.4e9 + np.arange(steps) * 86_400.0 + np.arange(users)[:, None]
+    names = np.char.add("u", np.arange(users).astype(str))
+    return pd.DataFrame(
+        {
+            "user_id": np.repeat(names, steps),
+            "item_id": np.char.add("i", item.ravel().astype(str)),
+            "timestamp": seconds.ravel(),
+        }
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_automatic_context_is_the_better_of_both(seed: int) -> None:
+    plain = {"popularity_days": None, "repeats": False, "succession": False, "likeness": False}
+    options = {"emission": "choice", "state_dim": 4, "context_dim": 16} | plain
+    run = FitConfig(max_epochs=12, batch_events=256, learning_rate=0.05, progress=False)
+    vectors = np.random.default_rng(3).normal(size=(8, 8))
+    known = PrecomputedVectors(vectors, item_ids=[f"i{i}" for i in range(8)])
+    doors = {
+        layers: InterestModel(ModelConfig(context_layers=layers, **options), known).fit(
+            with_followers(seed), config=run
+        )
+        for layers in (0, 1, "auto")
+    }
+    losses = [held_back(doors[layers]) for layers in (0, 1)]
+    better = int(np.argmin(losses))
+    if seed == 0:
+        assert better == 1  # only the context knows what was last
+    found = doors["auto"]
+    assert found.posterior.config.context_layers == better
+    np.testing.assert_array_equal(
+        numbers(found.interest(at=1.5e9)), numbers(doors[better].interest(at=1.5e9))
+    )
+    notes = found.fit_report().attrs["notes"]
+    for layers, loss in enumerate(losses):
+        assert f"context_layers={layers}: held-back loss {loss:.4f}" in notes
+
+
+def test_an_automatic_context_without_a_slice_is_none() -> None:
+    run = FitConfig(max_epochs=1, holdout=0.0, progress=False)
+    config = ModelConfig(emission="choice", state_dim=2, context_layers="auto")
+    door = InterestModel(config, None).fit(with_followers(1), config=run)
+    assert door.posterior.config.context_layers == 0
+
+
 @pytest.mark.parametrize("emission", FAMILIES)
 def test_the_context_changes_the_answers(emission: EmissionName) -> None:
     plain = model(emission)
@@ -473,7 +528,8 @@ def test_an_unknown_kind_counts_as_the_usual_one() -> None:
         ("popularity_days", ()), ("popularity_days", (7.0, 7.0)), ("popularity_days", (7.0, 0.0)),
         ("popularity_days", (7.0, "week")), ("popularity_days", [7.0]), ("succession", "often"),
         ("likeness", "often"), ("likeness", 2),
-        ("context_layers", -1), ("context_layers", 1.0), ("context_layers", True),
+        ("context_layers", -1), ("context_layers", 1.0), ("context_layers", "some"),
+        ("context_layers", True),
         ("context_dim", 0), ("context_dim", 7), ("context_dim", 8.0), ("context_events", 1),
         ("context_events", None), ("rates", "often"), ("event_drift", 3),
         ("n_candidates", 1), ("dtype", "float16"),

@@ -220,8 +220,8 @@ def _grid(posterior: Posterior, user: int, every_days: float | None) -> np.ndarr
 def _past_circumstances(posterior: Posterior, user: int, second: float) -> torch.Tensor:
     """Extra predictor of every item at a moment of the past.
 
-    For choice the user's own past items are left out of the picture: an item that is not taken
-    twice would fall to nothing once it is taken.
+    For choice the covariates of the user's own past are left out of the picture: it is the state's,
+    not an echo of the last items, and an item that is not taken twice would fall to nothing.
     """
     choice = posterior.layout.emission == "choice"
     who = np.array([posterior.history.n_users if choice else user])

@@ -149,9 +149,8 @@ def learn(
     ready = prepare(log, table, encoder, config, fit.progress)
     if fit.progress:
         tqdm.write(f"emission: {ready.family.name} ({ready.family.reason})", file=sys.stderr)
-    full = _problem(ready, device)
     with torch.random.fork_rng(devices=[]):
-        chosen, held, notes = _choose_epochs(ready, full, fit)
+        ready, full, chosen, held, notes = _choose_context(ready, device, fit)
         result = chosen
         if held is None or fit.refit:
             result = fit_globals(
@@ -187,6 +186,28 @@ def _problem(ready: Prepared, device: torch.device) -> Problem:
     on_device = torch.as_tensor(features).to(device, torch_dtype(config.dtype))
     use = history.take(history.absorb)
     return Problem(make_layout(ready, features.shape[1]), on_device, use, texts)
+
+
+def _choose_context(
+    ready: Prepared, device: torch.device, fit: FitConfig
+) -> tuple[Prepared, Problem, GlobalFit, float | None, list[str]]:
+    """The fit before the held-back slice, with or without a context network as the slice likes.
+
+    Without a slice to ask, "auto" is none.
+    """
+    layers = ready.config.context_layers
+    trials, losses, notes = [], [], []
+    for number in (0, 1) if layers == "auto" else (layers,):
+        one = replace(ready, config=replace(ready.config, context_layers=number))
+        full = _problem(one, device)
+        trials.append((one, full, *_choose_epochs(one, full, fit)))
+        chosen, held = trials[-1][2:4]
+        if held is None:
+            break
+        losses.append(min(record.held_back_loss for record in chosen.epochs))
+        notes.append(f"context_layers={number}: held-back loss {losses[-1]:.4f}")
+    best = trials[int(np.argmin(losses)) if losses else 0]
+    return (*best[:4], best[4] + (notes if layers == "auto" else []))
 
 
 def _choose_epochs(
