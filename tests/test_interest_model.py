@@ -494,8 +494,7 @@ def test_dtype(emission: EmissionName) -> None:
     for value in (double.posterior.features, double.posterior.belief.cov, double.posterior.item_cov,
                   *double.posterior.values.values()):  # fmt: skip
         assert value.dtype == torch.float64
-    tolerance = 0.08 if emission == "choice" else 1e-3  # its fit draws other noise
-    np.testing.assert_allclose(single.interest()["mean"], double.interest()["mean"], atol=tolerance)
+    np.testing.assert_allclose(single.interest()["mean"], double.interest()["mean"], atol=1e-3)
     assert torch.get_default_dtype() == torch.float32
 
 

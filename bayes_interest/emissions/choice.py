@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -18,12 +17,6 @@ class ChoiceMoments:
 
     mean: Tensor  # E_p[x], (event, state_dim)
     var: Tensor  # Var_p[x], (event, state_dim)
-
-
-def choice_moments(probs: Tensor, items: Tensor) -> ChoiceMoments:
-    """Moments under probs (event, item) of item vectors (item, state_dim)."""
-    mean = probs @ items
-    return ChoiceMoments(mean, (probs @ items**2 - mean**2).clamp_min(0.0))
 
 
 def choice_site(
@@ -36,10 +29,3 @@ def choice_site(
     scale = reliability[..., None]
     precision = scale**2 * moments.var
     return scale * (chosen - moments.mean) + precision * at, precision
-
-
-def expected_softmax(
-    mean_state: Tensor, sd_state: Tensor, noise: Tensor, items: Tensor, offset: Tensor
-) -> Tensor:
-    """Softmax per draw, (draw, item), for one event: states are mean + sd * noise (draw, D)."""
-    return torch.softmax((mean_state + sd_state * noise) @ items.T + offset, -1)

@@ -76,8 +76,8 @@ def fit_choice_sites(
         smoothed = smooth_diagonal(sites, walk, forward)
         mask = batch.mask
         mean, sd = smoothed.mean[mask], smoothed.var[mask].clamp_min(0.0).sqrt()
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
-        states = mean + sd * noise
+        noise = torch.randn(mean.shape, generator=generator, dtype=torch.float64)  # of any dtype
+        states = mean + sd * noise.to(mean)
         gradients = gradient_sums(values, items)
         if batch.context is not None:
             states = states + batch.context[mask]
