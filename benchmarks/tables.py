@@ -24,9 +24,10 @@ MAIN = {
 }
 WITH_INTERVAL = ("log_loss", "ndcg")
 LESS_IS_BETTER = ("log_loss", "brier", "calibration_error")
-NEITHER = ("coverage", "novelty")
+NEITHER = ("coverage", "novelty", "interval_logit_width")
 HISTORY = ("0", "1-2", "3-9", "10-29", "30+")
 NONE = float("nan")
+WIDTH = "interval_logit_width"
 
 
 # ------------------------------------------------------------------ figures
@@ -232,6 +233,9 @@ def strata_tables(summary: pd.DataFrame, models: Sequence[str]) -> str:
         for metric in ("ndcg", "log_loss"):
             table = stratum_table(summary, models, metric, strata)
             parts.append(f"{title}, {MAIN[metric]}:\n\n{table}" if table else "")
+    sure = [model for model in models if figure_of(summary, model, WIDTH)["n"] > 0]
+    table = stratum_table(summary, sure, WIDTH, cold) if sure else ""
+    parts.append(f"Width of the intervals of mass 0.9, in logits:\n\n{table}" if table else "")
     return "\n".join(part for part in parts if part)
 
 

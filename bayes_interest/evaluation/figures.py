@@ -28,7 +28,7 @@ from bayes_interest.schema import ITEM_ID, LOG_PROB, LOWER, MEAN, RANK, SLATE, U
 OF_PROBABILITIES = (
     *("log_loss", "ordinal_log_loss", "brier", "auc", "auc_per_user"),
     *("accuracy", "precision", "recall", "f1", "calibration_error"),
-    *("interval_coverage", "interval_width"),
+    *("interval_coverage", "interval_width", "interval_logit_width"),
 )
 OF_RANKS = ("ndcg", "hit_rate", "mrr", "mean_rank", "serendipity")
 OF_SLATES = ("coverage", "novelty", "diversity", "popularity", "tail_share")

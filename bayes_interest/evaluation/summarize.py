@@ -44,7 +44,8 @@ def summarize(
       `auc_per_user` (mean over the `n` users with both outcomes). Not for choices.
     - `interval_coverage`, `interval_width`: how often [lower, upper] holds the true probability,
       and its mean width; only with a column `true_prob` (simulated logs), for without the truth
-      the coverage of a probability cannot be known.
+      the coverage of a probability cannot be known. `interval_logit_width`: the mean of
+      logit(upper) - logit(lower) of all events, to see where a model is less sure.
 
     Of the rank of every positive event (`n` events), a query with one relevant item:
 

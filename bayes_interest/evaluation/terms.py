@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import logit
 
 from bayes_interest.evaluation.slates import Catalogue, diversity, mean_of_slate
 
@@ -89,10 +90,14 @@ def _decision_terms(found: Predictions) -> Terms:
 
 
 def _interval_terms(found: Predictions) -> Terms:
-    """How often [lower, upper] holds the true probability, and its width, where that is known."""
+    """How often [lower, upper] holds the true probability, and its width, where that is known; its
+    width in logits anywhere.
+    """
     known = ~np.isnan(found.lower + found.upper + found.true_prob)
     inside = (found.lower <= found.true_prob) & (found.true_prob <= found.upper)
+    low, high = np.clip(found.lower, TINY, 1.0 - TINY), np.clip(found.upper, TINY, 1.0 - TINY)
     return {
+        ("interval_logit_width", None): _mean_of(logit(high) - logit(low)),
         ("interval_coverage", None): _mean_of(inside.astype(float), known),
         ("interval_width", None): _mean_of(found.upper - found.lower, known),
     }

@@ -115,6 +115,15 @@ def test_intervals_are_judged_only_where_the_truth_is_known() -> None:
     assert ours["interval_width", None] == pytest.approx(0.04)
 
 
+def test_the_width_in_logits_needs_no_truth() -> None:
+    lower, upper = np.full(N, 0.2), np.full(N, 0.5)
+    lower[:5], upper[:5] = 0.0, 1.0
+    lower[5] = np.nan
+    found = values(predictions(lower=lower, upper=upper))["interval_logit_width", None]
+    edge = 2.0 * np.log(1.0 / np.finfo(float).eps)
+    assert found == pytest.approx((5 * edge + (N - 6) * np.log(4.0)) / (N - 1), rel=1e-9)
+
+
 def test_serendipity_and_slates_by_hand() -> None:
     items = pd.DataFrame(
         {
@@ -149,7 +158,8 @@ def test_what_a_model_does_not_say_counts_nowhere() -> None:
     said = ~silent & (found.mean >= 0.5)
     assert terms["precision", None][1].sum() == said.sum()
     assert terms["recall", None][1].sum() == (~silent & found.positive).sum()
-    nothing = replace(found, mean=np.full(N, np.nan), log_prob=np.full(N, np.nan))
+    names = ("mean", "log_prob", "lower", "upper")
+    nothing = replace(found, **dict.fromkeys(names, np.full(N, np.nan)))
     assert {m for m, k in event_terms(nothing, (3,), None) if k is None} == {"mrr", "mean_rank"}
 
 
