@@ -340,16 +340,24 @@ def test_likeness_lets_an_item_be_raised_by_its_text() -> None:
     alike, plain = doors
     assert alike.posterior.layout.kinds.names == ("likeness_last", "likeness_recent")
     assert float(alike.posterior.values[COVARIATES].sum()) > 0.5
-    # A newcomer to the topic: the state has learned one event, the texts speak at once.
-    first = pd.DataFrame({"user_id": ["new"], "item_id": [ids[0]], "timestamp": [1.601e9]})
-    shares = []
+    # Newcomers to each topic: the state has learned one event, the texts speak at once.
+    first = pd.DataFrame(
+        {
+            "user_id": [f"new{k}" for k in range(n_topics)],
+            "item_id": [ids[k * each] for k in range(n_topics)],
+            "timestamp": 1.601e9,
+        }
+    )
+    gains = []
     for door in doors:
-        answer = door.update(first).interest(["new"]).set_index("item_id")["mean"]
-        shares.append([answer[ids[k * each + each - 1]] for k in range(n_topics)])
-    for share in shares:
-        assert np.isfinite(share).all()
-    assert shares[0][0] > 2.0 * max(shares[0][1:])
-    assert shares[0][0] / max(shares[0][1:]) > shares[1][0] / max(shares[1][1:])
+        answer = door.update(first).interest(first["user_id"].tolist())
+        table_of = answer.pivot(index="user_id", columns="item_id", values="mean")
+        never_met = table_of[[ids[k * each + each - 1] for k in range(n_topics)]].to_numpy()
+        own = never_met.diagonal()
+        others = never_met[~np.eye(n_topics, dtype=bool)].reshape(n_topics, -1)
+        gains.append(np.log(own / others.max(1)).mean())
+    assert gains[0] > np.log(2.0)
+    assert gains[0] > gains[1]
     assert plain.posterior.texts is None
 
 
@@ -481,7 +489,7 @@ def test_event_drift_moves_the_state_with_every_event(emission: EmissionName) ->
 
 
 def test_n_candidates_samples_the_softmax() -> None:
-    full, sampled, more = (model("choice", n_candidates=n) for n in (None, 4, N_ITEMS))
+    full, sampled, more = (model("choice", n_candidates=n) for n in (None, 6, N_ITEMS))
     assert not np.array_equal(numbers(full.interest()), numbers(sampled.interest()))
     same(full.interest(), more.interest())  # nothing to sample
     np.testing.assert_allclose(full.interest()["mean"], sampled.interest()["mean"], atol=0.1)
