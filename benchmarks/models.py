@@ -49,7 +49,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     },
     "no residuals": {"item_residuals": False},
     "no event drift": {"event_drift": False},
-    "no context": {"context_layers": 0},
     "context of one layer": {"context_layers": 1},
 }
 """Name to fields of `ModelConfig` that differ from the task's; edit here. Run with the first seed
