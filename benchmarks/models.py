@@ -90,9 +90,10 @@ def is_ours(model: str) -> bool:
 
 def external() -> dict[str, Callable[..., Any]]:
     """Rivals that only the benchmark has."""
-    from benchmarks.external import Ease, ItemKNN
+    from benchmarks.external import Ease, ItemKNN, LightFMFactors
 
-    return {"ease": Ease, "item_knn": ItemKNN, "item_knn_last_5": partial(ItemKNN, last=5)}
+    last_5 = partial(ItemKNN, last=5)
+    return {"ease": Ease, "item_knn": ItemKNN, "item_knn_last_5": last_5, "lightfm": LightFMFactors}
 
 
 def model_names(task: str, emission: str, ablations: bool) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 DONE, FAILED, TIMED_OUT = "done", "failed", "timed out"
-ENGINES = ("bayes-interest", "numpy", "scipy", "torch", "scikit-learn", "implicit")
+ENGINES = ("bayes-interest", "numpy", "scipy", "torch", "scikit-learn", "implicit", "lightfm-next")
 
 
 def folder_of(work: Path, task: str, model: str, seed: int) -> Path:

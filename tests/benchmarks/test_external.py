@@ -5,7 +5,7 @@ import pytest
 from bayes_interest.baselines import Popularity
 from bayes_interest.config import ModelConfig
 from bayes_interest.text.hashing import HashingEncoder
-from benchmarks.external import Ease, ItemKNN, Linear, Neighbours, met
+from benchmarks.external import Ease, Factors, ItemKNN, LightFMFactors, Linear, Neighbours, met
 
 
 def log_of(n_users: int, n_items: int, n_events: int = 120) -> pd.DataFrame:
@@ -63,8 +63,22 @@ def test_last_items_weigh_by_how_late_they_are():
         np.testing.assert_allclose(found[row], wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [Ease, ItemKNN], ids=["ease", "knn"])
+def test_factors_score_a_user_by_the_mean_of_what_was_met():
+    past = timeline_of(log_of(12, 15))
+    rng = np.random.default_rng(1)
+    model = Factors(rng.normal(size=(15, 3)), rng.normal(size=(15, 3)), rng.normal(size=15))
+    part = past.in_time_order(np.arange(len(past.history)))[-8:]
+    found = model.scores(past, part)
+    for row, event in enumerate(part):
+        mine = past.history.item_index[past.start[event] : past.tied_first[event]]
+        user = model.of_met[mine].mean(0) if len(mine) else np.zeros(3)
+        np.testing.assert_allclose(found[row], model.of_shown @ user + model.biases, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [Ease, ItemKNN, LightFMFactors], ids=["ease", "knn", "lightfm"])
 def test_new_items_and_users_can_be_scored(make):
+    if make is LightFMFactors:
+        pytest.importorskip("lightfm", reason="lightfm-next is in benchmarks/requirements.txt")
     frame = log_of(12, 15)
     new = pd.DataFrame(
         {"user_id": ["u0", "x"], "item_id": ["y", "i1"], "timestamp": [1_100_000_000] * 2}
