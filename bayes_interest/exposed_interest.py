@@ -68,8 +68,8 @@ class ExposedInterest:
     ) -> ExposedInterest:
         """Learn both from a log and item texts; returns self.
 
-        The choice model reads no values. Errors are those of `InterestModel.fit`; both models then
-        stay as they were.
+        The choice model reads values only to leave out events below a positive_threshold of its
+        own. Errors are those of `InterestModel.fit`; both models then stay as they were.
         """
         log = read_events(events)
         table = None if items is None else read_items(items)

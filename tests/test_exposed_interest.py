@@ -150,6 +150,24 @@ def test_models_that_know_different_items_are_refused(
         ExposedInterest(fitted.outcome, other).rank(["u1"])
 
 
+def test_the_default_exposure_is_a_choice_model_fitted_as_the_outcome_model(
+    log: pd.DataFrame, items: pd.DataFrame
+) -> None:
+    outcome = make().outcome
+    door = ExposedInterest(outcome).fit(log, items, FIT)
+    assert door.exposure.posterior.config.emission == "choice"
+    assert door.exposure.encoder is outcome.encoder
+    assert len(door.exposure.fit_report()) == len(door.outcome.fit_report()) == 2
+
+
+def test_the_exposure_may_be_fitted_in_its_own_way(log: pd.DataFrame, items: pd.DataFrame) -> None:
+    parts = make()
+    own = bi.FitConfig(max_epochs=1, progress=False)
+    door = ExposedInterest(parts.outcome, parts.exposure, own).fit(log, items, FIT)
+    assert len(door.outcome.fit_report()) == 2
+    assert len(door.exposure.fit_report()) == 1
+
+
 def test_it_backtests_like_a_model(log: pd.DataFrame, items: pd.DataFrame) -> None:
     models = {"both": make(), "outcome": make().outcome}
     table = bi.backtest(

@@ -45,10 +45,7 @@ class Known:
     @property
     def level(self) -> int:
         """rating: an outcome is positive from this level index on, as for the model."""
-        levels, threshold = self.vocabulary.levels, self.config.positive_threshold
-        if threshold is None:
-            return max(1, len(levels) // 2 + (len(levels) > 2))
-        return int(np.clip(np.searchsorted(levels, threshold), 1, len(levels) - 1))
+        return self.vocabulary.level(self.config.positive_threshold)
 
     def widened(self, log: EventLog, table: ItemTable | None) -> Known:
         """Also with the users and items of a log and the items of a table."""

@@ -76,6 +76,8 @@ class Popularity:
             wanted = np.ones(len(self.first), dtype=bool)
         before = np.searchsorted(self.seconds, now, side="left")
         mark = before // self.stride
+        if not np.isin(mark, self.marks).all():
+            raise ValueError("a moment that was not among those asked for")
         row, event = _kernels()[1](
             self.item, mark * self.stride, before, np.searchsorted(self.marks, mark), self.start,
             self.latest, wanted,

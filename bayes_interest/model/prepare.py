@@ -30,6 +30,12 @@ class Vocabulary:
     kinds: tuple[str, ...]  # the first is the reference
     levels: tuple[float, ...]  # rating: the values of the levels, increasing
 
+    def level(self, threshold: float | None) -> int:
+        """rating: values count from this level index on; without a threshold the upper half."""
+        if threshold is None:
+            return max(1, len(self.levels) // 2 + (len(self.levels) > 2))
+        return int(np.clip(np.searchsorted(self.levels, threshold), 1, len(self.levels) - 1))
+
 
 @dataclass(frozen=True)
 class FamilyChoice:

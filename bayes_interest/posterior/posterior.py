@@ -85,10 +85,7 @@ class Posterior:
     @property
     def level(self) -> int:
         """rating: interest is P(level index >= this); the threshold's level or the upper half."""
-        levels, threshold = self.vocabulary.levels, self.config.positive_threshold
-        if threshold is None:
-            return max(1, len(levels) // 2 + (len(levels) > 2))
-        return int(np.clip(np.searchsorted(levels, threshold), 1, len(levels) - 1))
+        return self.vocabulary.level(self.config.positive_threshold)
 
     def with_users(self, ids: np.ndarray) -> Posterior:
         """Also knowing these users, at the prior until their first event."""

@@ -256,3 +256,11 @@ def test_no_events_no_popularity() -> None:
     some = popularity(random_log(4), (7.0,), now[:0])
     assert [len(part) for part in some.entries(now[:0])] == [0, 0, 0]
     assert some.of_events(np.zeros(0, dtype=int), now[:0]).shape == (0, 3)
+
+
+def test_a_moment_not_asked_for_is_refused() -> None:
+    item, seconds = np.zeros(3 * MIN_STRIDE, dtype=np.int64), np.arange(3.0 * MIN_STRIDE)
+    found = Popularity.of(item, seconds, 1, (1.0,), np.array([1.0]))
+    assert len(found.entries(np.array([2.0]))[0]) == 1  # within the same mark
+    with pytest.raises(ValueError, match="not among those asked for"):
+        found.entries(seconds[-1:])
