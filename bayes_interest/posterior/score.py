@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,13 +17,14 @@ from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     RANK_NODES,
     Interval,
+    Predictors,
     circumstances_of_events,
     draw_predictors,
     draws_interval,
+    interest_interval,
     interest_probabilities,
     level_cut,
     predictors,
-    sigmoid_interval,
 )
 
 TABLE_SIZE = 2_000_000
@@ -143,24 +144,38 @@ def _scalar_rows(
     posterior: Posterior, found: Forecasts, part: np.ndarray, prob: float, ranker: _Ranker
 ) -> np.ndarray:
     """mean, sd, lower, upper, log_prob, rank of events of a scalar family."""
-    history, layout, values = found.history, posterior.layout, posterior.values
+    history = found.history
     index = torch.as_tensor(part, device=posterior.features.device)
-    assert found.mean is not None
-    assert found.var is not None
     belief = found.belief(index)
     extra = circumstances_of_events(posterior, history, part, found.rows)
     everything = predictors(posterior, belief, extra)
     scores = mean_score(everything.mean - level_cut(posterior), everything.var)
-    kind = torch.as_tensor(history.kind_index[part], device=index.device)
-    rho = reliability(values, kind)
-    mean, var = found.mean[index], found.var[index]
-    # The interest probability is that of the reference kind; the outcome has its own.
-    plain = sigmoid_interval(mean / rho - level_cut(posterior), var / rho**2, prob)
-    outcome = torch.as_tensor(history.outcome[part]).to(mean)
-    chance = emission_of(layout, values).predictive(mean, var, outcome).clamp_min(1e-30)
-    columns = [plain.mean, plain.sd, plain.lower, plain.upper, chance.log()]
+    own, chance = _own_predictors(posterior, found, index, part)
+    pairs = list(zip(posterior.each, found.members, strict=True))
+    if pairs:
+        each = [_own_predictors(one, forecasts, index, part) for one, forecasts in pairs]
+        chance = torch.stack([one[1] for one in each]).mean(0)
+        own = replace(own, members=tuple(one[0] for one in each))
+    plain = interest_interval(own, prob)
+    columns = [plain.mean, plain.sd, plain.lower, plain.upper, chance.clamp_min(1e-30).log()]
     table = [column.double().cpu().numpy() for column in columns]
     return np.stack((*table, ranker.rank(scores, part).astype(float)))
+
+
+def _own_predictors(
+    posterior: Posterior, found: Forecasts, index: Tensor, part: np.ndarray
+) -> tuple[Predictors, Tensor]:
+    """Of the events' own items, counted from the level's cut, and the outcomes' probabilities."""
+    assert found.mean is not None
+    assert found.var is not None
+    kind = torch.as_tensor(found.history.kind_index[part], device=index.device)
+    mean, var = found.mean[index], found.var[index]
+    outcome = torch.as_tensor(found.history.outcome[part]).to(mean)
+    chance = emission_of(posterior.layout, posterior.values).predictive(mean, var, outcome)
+    # The interest probability is that of the reference kind; the outcome has its own.
+    rho = reliability(posterior.values, kind)
+    shifted = mean / rho - level_cut(posterior)
+    return Predictors(shifted, var / rho**2, torch.zeros_like(var)), chance
 
 
 def mean_score(mean: Tensor, var: Tensor) -> Tensor:

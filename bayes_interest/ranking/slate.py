@@ -16,10 +16,10 @@ from bayes_interest.posterior.predict import (
     circumstances,
     draw_predictors,
     draws_interval,
+    interest_interval,
     interest_probabilities,
     level_cut,
     predictors,
-    sigmoid_interval,
 )
 from bayes_interest.ranking.scores import score, top_k_probability
 from bayes_interest.schema import (
@@ -58,7 +58,7 @@ def rank_users(
     pick = int(np.random.default_rng(seed).integers(n_draws))
     tables = []
     for row, user in enumerate(users):
-        one = Belief(belief.mean[row : row + 1], belief.cov[row : row + 1])
+        one = belief.take(slice(row, row + 1))
         extra = circumstances(posterior, users[row : row + 1], seconds[row : row + 1])
         allowed = np.zeros(posterior.layout.n_items, dtype=bool)
         allowed[candidates] = True
@@ -92,7 +92,7 @@ def _summaries(
         probs = interest_probabilities(posterior, masked)
         return draws_interval(probs, prob), probs
     found = predictors(posterior, one, extra)
-    interval = sigmoid_interval(found.mean[0] - level_cut(posterior), found.var[0], prob)
+    interval = interest_interval(found.of(0, slice(None)), prob, level_cut(posterior))
     return interval, interest_probabilities(posterior, drawn)
 
 
