@@ -11,10 +11,12 @@ from torch import Tensor
 from bayes_interest.emissions.quadrature import nodes_and_weights
 from bayes_interest.events.history import History
 from bayes_interest.model.parameters import emission_of, reliability
+from bayes_interest.posterior.certainty import slate_certainty
 from bayes_interest.posterior.exposure import ExposedEvents
 from bayes_interest.posterior.online import ROUND_NUMBER, Forecasts, filter_history
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
+    DRAW_SEED,
     RANK_NODES,
     Interval,
     circumstances_of_events,
@@ -27,6 +29,8 @@ from bayes_interest.posterior.predict import (
 )
 
 TABLE_SIZE = 2_000_000
+OUTCOME_SEED = DRAW_SEED + 1_000_003
+"""Draws of outcomes share no noise with those of the exposure."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class EventScores:
     log_prob: np.ndarray  # of the outcome; NaN where the event is no outcome of the family
     rank: np.ndarray  # of the item among all unseen, 1 is first, ties count against it
     slate: np.ndarray | None  # positions of the k best unseen, -1 past the last, (event, k)
+    certainty: np.ndarray | None  # expected share of the slate that is among the k best
 
 
 def score_history(
@@ -47,17 +52,19 @@ def score_history(
     n_draws: int,
     k: int | None = None,
     exposure: ExposedEvents | None = None,
+    certainty: bool = False,
 ) -> tuple[EventScores, History]:
     """Scores of every event; returns also the annotated history. Changes nothing.
 
-    With `exposure` items are ranked by their interest times the chance of being met.
+    With `exposure` items are ranked by their interest times the chance of being met. `certainty`
+    needs `k`, and joint draws also where else there would be none.
     """
     found, _, _ = filter_history(posterior, history, keep_cov=True)
-    ranker = _Ranker(posterior, found, exclude_seen, k, exposure)
+    ranker = _Ranker(posterior, found, exclude_seen, k, exposure, n_draws if certainty else 0)
     n_events = len(history)
     table = np.full((6, n_events), np.nan)
     size = max(1, TABLE_SIZE // posterior.layout.n_items)
-    if posterior.belief.diagonal or exposure is not None:
+    if posterior.belief.diagonal or exposure is not None or certainty:
         size //= n_draws
     size = max(ROUND_NUMBER, size - size % ROUND_NUMBER)
     for at in range(0, n_events, size):
@@ -72,7 +79,8 @@ def score_history(
         ranker.settle(count)
     parts = [torch.as_tensor(row) for row in table[:4]]
     rank = table[5].astype(np.int64)
-    return EventScores(Interval(*parts), table[4], rank, ranker.slates()), found.history
+    scores = EventScores(Interval(*parts), table[4], rank, ranker.slates(), ranker.certainties())
+    return scores, found.history
 
 
 class _Ranker:
@@ -85,22 +93,31 @@ class _Ranker:
         exclude_seen: bool,
         k: int | None,
         exposure: ExposedEvents | None,
+        certainty_draws: int,
     ) -> None:
         self.posterior, self.history = posterior, found.history
         self.exclude_seen, self.exposure = exclude_seen, exposure
         self.k = None if k is None else min(k, posterior.layout.n_items)
+        self.certainty_draws = certainty_draws
         self.best: list[np.ndarray] = []
+        self.sure: list[np.ndarray] = []
 
     def settle(self, count: int) -> None:
         """Only the first `count` rows of the last call are wanted."""
         if self.k is not None:
             self.best[-1] = self.best[-1][:count]
+        if self.certainty_draws:
+            self.sure[-1] = self.sure[-1][:count]
 
     def slates(self) -> np.ndarray | None:
         """The k best of all events, in the order of the calls."""
         return None if self.k is None else np.concatenate(self.best)
 
-    def _keep_best(self, scores: Tensor, part: np.ndarray) -> None:
+    def certainties(self) -> np.ndarray | None:
+        """Those of the slates, where they are wanted."""
+        return np.concatenate(self.sure) if self.certainty_draws else None
+
+    def _keep_best(self, scores: Tensor, part: np.ndarray, drawn: Tensor | None) -> None:
         assert self.k is not None
         allowed = scores
         if self.exclude_seen:
@@ -108,12 +125,22 @@ class _Ranker:
             first, second = self._seen(part)
             allowed[first, second] = -torch.inf
         value, index = torch.topk(allowed, self.k)
-        self.best.append(torch.where(torch.isfinite(value), index, -1).cpu().numpy())
+        slate = torch.where(torch.isfinite(value), index, -1)
+        self.best.append(slate.cpu().numpy())
+        if self.certainty_draws:
+            assert drawn is not None
+            masked = drawn.masked_fill(torch.isneginf(allowed)[:, None], -torch.inf)
+            self.sure.append(slate_certainty(masked, slate, self.k).cpu().numpy())
 
-    def rank(self, scores: Tensor, part: np.ndarray) -> np.ndarray:
-        """1 + the number of other competing items that score at least as much."""
+    def rank(self, scores: Tensor, part: np.ndarray, drawn: Tensor | None = None) -> np.ndarray:
+        """1 + the number of other competing items that score at least as much.
+
+        `drawn` (event, draw, item) are joint draws of the scores, where certainties are wanted.
+        """
         if self.exposure is not None:
-            scores = scores * self.exposure.chances(part)
+            met = self.exposure.draws(part)
+            scores = scores * met.mean(1)
+            drawn = None if drawn is None else drawn * met
         own = torch.as_tensor(self.history.item_index[part], device=scores.device)
         row = torch.arange(len(part), device=scores.device)
         mine = scores[row, own][:, None]
@@ -123,7 +150,7 @@ class _Ranker:
             first, second = self._seen(part)
             competes[first, second] = False
         if self.k is not None:
-            self._keep_best(scores, part)
+            self._keep_best(scores, part, drawn)
         ranks: np.ndarray = 1 + competes.sum(1).cpu().numpy()
         return ranks
 
@@ -160,7 +187,11 @@ def _scalar_rows(
     chance = emission_of(layout, values).predictive(mean, var, outcome).clamp_min(1e-30)
     columns = [plain.mean, plain.sd, plain.lower, plain.upper, chance.log()]
     table = [column.double().cpu().numpy() for column in columns]
-    return np.stack((*table, ranker.rank(scores, part).astype(float)))
+    drawn = None
+    if ranker.certainty_draws:
+        drawn = draw_predictors(posterior, belief, extra, ranker.certainty_draws, OUTCOME_SEED)
+        drawn = interest_probabilities(posterior, drawn)
+    return np.stack((*table, ranker.rank(scores, part, drawn).astype(float)))
 
 
 def mean_score(mean: Tensor, var: Tensor) -> Tensor:
@@ -199,4 +230,4 @@ def _choice_rows(
     log_prob[~history.absorb[part]] = np.nan
     columns = [interval.mean, interval.sd, interval.lower, interval.upper]
     table = [column.double().cpu().numpy() for column in columns]
-    return np.stack((*table, log_prob, ranker.rank(mean, part).astype(float)))
+    return np.stack((*table, log_prob, ranker.rank(mean, part, logits).astype(float)))
