@@ -237,7 +237,9 @@ class InterestModel:
         no outcome of the family), rank (of the item among all items known to the model that the
         user has not seen, 1 is first, ties count against it; with `exclude_seen=False` among all),
         and with `k` a column `slate`: the k best of those items, best first; with `certainty` also
-        slate_certainty, see `rank`, from `n_draws` joint draws (slower for bernoulli and rating).
+        slate_certainty, see `rank`, from `n_draws` joint draws (slower for bernoulli and rating),
+        and expected_hits, the sum of the slate's mean probabilities (for choice: P(the next choice
+        is in the slate), among the items that compete).
         """
         table = None if items is None else read_items(items)
         log = read_events(events)

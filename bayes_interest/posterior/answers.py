@@ -38,6 +38,7 @@ from bayes_interest.posterior.predict import (
 from bayes_interest.posterior.score import score_history
 from bayes_interest.posterior.trajectory import smoothed_beliefs
 from bayes_interest.schema import (
+    EXPECTED_HITS,
     ITEM_ID,
     LOG_PROB,
     LOWER,
@@ -321,6 +322,7 @@ def score_events(
         frame[SLATE] = [ids[row[row >= 0]].tolist() for row in scores.slate]
     if scores.certainty is not None:
         frame[SLATE_CERTAINTY] = scores.certainty
+        frame[EXPECTED_HITS] = scores.hits
     back = np.empty(len(history), dtype=np.int64)
     back[history.order] = np.arange(len(history))
     frame = frame.iloc[back].reset_index(drop=True)  # now in the order of log.frame

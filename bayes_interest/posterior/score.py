@@ -42,6 +42,7 @@ class EventScores:
     rank: np.ndarray  # of the item among all unseen, 1 is first, ties count against it
     slate: np.ndarray | None  # positions of the k best unseen, -1 past the last, (event, k)
     certainty: np.ndarray | None  # expected share of the slate that is among the k best
+    hits: np.ndarray | None  # sum of the probabilities of the slate
 
 
 def score_history(
@@ -79,8 +80,8 @@ def score_history(
         ranker.settle(count)
     parts = [torch.as_tensor(row) for row in table[:4]]
     rank = table[5].astype(np.int64)
-    scores = EventScores(Interval(*parts), table[4], rank, ranker.slates(), ranker.certainties())
-    return scores, found.history
+    sure = ranker.certainties()
+    return EventScores(Interval(*parts), table[4], rank, ranker.slates(), *sure), found.history
 
 
 class _Ranker:
@@ -100,24 +101,29 @@ class _Ranker:
         self.k = None if k is None else min(k, posterior.layout.n_items)
         self.certainty_draws = certainty_draws
         self.best: list[np.ndarray] = []
-        self.sure: list[np.ndarray] = []
+        self.sure: list[np.ndarray] = []  # certainty and expected hits, (2, event)
 
     def settle(self, count: int) -> None:
         """Only the first `count` rows of the last call are wanted."""
         if self.k is not None:
             self.best[-1] = self.best[-1][:count]
         if self.certainty_draws:
-            self.sure[-1] = self.sure[-1][:count]
+            self.sure[-1] = self.sure[-1][:, :count]
 
     def slates(self) -> np.ndarray | None:
         """The k best of all events, in the order of the calls."""
         return None if self.k is None else np.concatenate(self.best)
 
-    def certainties(self) -> np.ndarray | None:
-        """Those of the slates, where they are wanted."""
-        return np.concatenate(self.sure) if self.certainty_draws else None
+    def certainties(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Certainty and expected hits of the slates, where they are wanted."""
+        if not self.certainty_draws:
+            return None, None
+        certainty, hits = np.concatenate(self.sure, axis=1)
+        return certainty, hits
 
-    def _keep_best(self, scores: Tensor, part: np.ndarray, drawn: Tensor | None) -> None:
+    def _keep_best(
+        self, scores: Tensor, part: np.ndarray, drawn: Tensor | None, mass: Tensor | None
+    ) -> None:
         assert self.k is not None
         allowed = scores
         if self.exclude_seen:
@@ -130,16 +136,22 @@ class _Ranker:
         if self.certainty_draws:
             assert drawn is not None
             masked = drawn.masked_fill(torch.isneginf(allowed)[:, None], -torch.inf)
-            self.sure.append(slate_certainty(masked, slate, self.k).cpu().numpy())
+            certainty = slate_certainty(masked, slate, self.k)
+            hits = value.double().masked_fill(slate < 0, 0.0).sum(1)
+            if mass is not None:  # probabilities are among the allowed items
+                hits = hits / mass.double().masked_fill(torch.isneginf(allowed), 0.0).sum(1)
+            self.sure.append(torch.stack((certainty, hits)).cpu().numpy())
 
     def rank(self, scores: Tensor, part: np.ndarray, drawn: Tensor | None = None) -> np.ndarray:
         """1 + the number of other competing items that score at least as much.
 
         `drawn` (event, draw, item) are joint draws of the scores, where certainties are wanted.
         """
+        mass = scores if self.posterior.belief.diagonal else None
         if self.exposure is not None:
             met = self.exposure.draws(part)
-            scores = scores * met.mean(1)
+            mass = met.mean(1)
+            scores = scores * mass
             drawn = None if drawn is None else drawn * met
         own = torch.as_tensor(self.history.item_index[part], device=scores.device)
         row = torch.arange(len(part), device=scores.device)
@@ -150,7 +162,7 @@ class _Ranker:
             first, second = self._seen(part)
             competes[first, second] = False
         if self.k is not None:
-            self._keep_best(scores, part, drawn)
+            self._keep_best(scores, part, drawn, mass)
         ranks: np.ndarray = 1 + competes.sum(1).cpu().numpy()
         return ranks
 

@@ -46,7 +46,7 @@ def diverse_slate(
     taken, gains = [], []
     for _ in range(min(k, int(allowed.sum()))):
         after = (none - p).clamp_min(0.0) if exclusive else none * (1.0 - p)
-        gain = (none**looks - after**looks).mean(0).masked_fill(~free, -torch.inf)
+        gain = (_power(none, looks) - _power(after, looks)).mean(0).masked_fill(~free, -torch.inf)
         if float(gain.max()) <= 0.0:  # something pleases in every draw: the likeliest of the rest
             gain = torch.where(free, 0.0, -torch.inf)
             place = int(mean.masked_fill(~free, -torch.inf).argmax())
@@ -58,3 +58,14 @@ def diverse_slate(
         none = after[:, place : place + 1]
     order = torch.tensor(taken, dtype=torch.long, device=p.device)
     return order, torch.stack(gains)
+
+
+def _power(values: Tensor, exponent: int) -> Tensor:
+    """By repeated squaring, several times faster than a general power."""
+    out, square = torch.ones_like(values), values
+    while exponent:
+        if exponent % 2:
+            out = out * square
+        exponent //= 2
+        square = square * square if exponent else square
+    return out

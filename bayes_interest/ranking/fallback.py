@@ -44,6 +44,7 @@ class Stranger:
     ) -> None:
         self.posterior, self.user = with_stranger(posterior)
         self.seconds, self.options, self.exposure = seconds, options, exposure
+        self.asked: dict[float, Asked] = {}  # by moment, for the log is long
         if exposure is not None:
             choice, other = with_stranger(exposure.choice)
             users = np.full(len(seconds), other)
@@ -52,10 +53,11 @@ class Stranger:
     def scores(self, asked: Asked) -> Tensor:
         """Mean probabilities of the stranger among the items allowed for the user, (item,)."""
         options, row = self.options, asked.row
-        who, when = np.array([self.user]), self.seconds[row : row + 1]
-        allowed = np.flatnonzero(asked.allowed.cpu().numpy())
-        stranger = next(each_user(self.posterior, who, when, allowed, False))
-        stranger = replace(stranger, row=row)
+        second = float(self.seconds[row])
+        if second not in self.asked:
+            who, when, none = np.array([self.user]), np.array([second]), np.arange(0)
+            self.asked[second] = next(each_user(self.posterior, who, when, none, False))
+        stranger = replace(self.asked[second], row=row, allowed=asked.allowed)
         found = draw_user(
             self.posterior, stranger, options.prob, options.n_draws, options.seed, self.exposure
         )
