@@ -158,6 +158,21 @@ def changed(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
 def selective(task: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Risk-coverage curves of one real log."""
     from bayes_interest.evaluation.selective import risk_coverage
+
+    kept = options.work / f"{task.replace('/', '--')}.parquet"
+    if options.again or not kept.exists():
+        scored(task, options).to_parquet(kept)
+    scores = pd.read_parquet(kept)
+    scores["history, reversed"] = -scores["history"]
+    curves = {}
+    for by in ("expected_hits", "slate_certainty", "history", "history, reversed"):
+        curve = risk_coverage(scores["rank"], scores[by], K, scores["user_id"])
+        curves[by] = json.loads(curve.to_json(orient="records"))
+    return {"curves": curves, "events": len(scores), "users": int(scores["user_id"].nunique())}
+
+
+def scored(task: str, options: argparse.Namespace) -> pd.DataFrame:
+    """The judged test events with their ranks, certainties and what the user had met before."""
     from bayes_interest.events.split import split_by_time
     from benchmarks.tasks import TASKS as KNOWN
     from benchmarks.tasks import check_data, read_task
@@ -176,12 +191,7 @@ def selective(task: str, seed: int, options: argparse.Namespace) -> dict[str, An
     threshold = KNOWN[task].get("threshold")
     if threshold is not None:
         scores = scores[(frame["value"] >= threshold).to_numpy()]
-    scores.drop(columns="slate").to_parquet(options.work / f"{task.replace('/', '--')}.parquet")
-    curves = {}
-    for by in ("expected_hits", "slate_certainty", "history"):
-        curve = risk_coverage(scores["rank"], scores[by], K, scores["user_id"])
-        curves[by] = json.loads(curve.to_json(orient="records"))
-    return {"curves": curves, "events": len(scores), "users": int(scores["user_id"].nunique())}
+    return scores.drop(columns="slate")
 
 
 def fitted(task: str, train: Any, items: Any, options: argparse.Namespace) -> Any:
