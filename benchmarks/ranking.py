@@ -67,7 +67,10 @@ def main() -> None:
         path = options.work / f"{part}--{name.replace('/', '--')}-{seed}.json"
         if options.again or not path.exists():
             began = time.perf_counter()
-            path.write_text(json.dumps(RUN[part](name, seed, options), indent=1) + "\n")
+            found = json.dumps(RUN[part](name, seed, options), indent=1) + "\n"
+            half = path.with_suffix(".part")  # whole or not at all
+            half.write_text(found)
+            half.replace(path)
             print(f"{path.stem}: {time.perf_counter() - began:.0f} s", flush=True)
     from benchmarks.ranking_table import write_table
 

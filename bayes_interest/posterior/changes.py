@@ -74,15 +74,20 @@ def changes(
         else:
             figures = _exact(targets, both, extra, prob)
         figures = figures.assign(**{USER_ID: posterior.vocabulary.users.ids[user]})
-        tables.append(_most(figures, top) if top is not None else figures)
-    names = [USER_ID, targets.column, SINCE, AT, *FIGURES]
+        tables.append(figures if top is None else _most(figures, top))
+    return _together(tables, targets.column, (begin, end), top)
+
+
+def _together(
+    tables: list[pd.DataFrame], column: str, span: tuple[float, float], top: int | None
+) -> pd.DataFrame:
+    names = [USER_ID, column, SINCE, AT, *FIGURES]
     if not tables:
         return pd.DataFrame({name: [] for name in names})
     out = pd.concat(tables, ignore_index=True)
     out = out if top is None else _most(out, top).reset_index(drop=True)
-    times = {SINCE: begin, AT: end}
-    stamps = {name: pd.to_datetime(time, unit="s", utc=True) for name, time in times.items()}
-    return out.assign(**stamps)[names]
+    moments = [pd.to_datetime(second, unit="s", utc=True) for second in span]
+    return out.assign(**dict(zip((SINCE, AT), moments, strict=True)))[names]
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

@@ -49,28 +49,37 @@ def rank_users(
     With `exposure` probabilities are those of meeting the item next, and of interest. With
     `fallback` users whose slate is less certain than `options.abstain` get its items.
     """
-    pick = int(np.random.default_rng(options.seed).integers(options.n_draws))
-    tables = []
-    for asked in each_user(posterior, users, seconds, candidates, options.exclude_seen):
-        if not asked.allowed.any():
-            continue
-        drawn = draw_user(posterior, asked, options.prob, options.n_draws, options.seed, exposure)
-        chance = top_k_probability(drawn.order, asked.allowed, options.k)
-        exclusive = asked.belief.diagonal or exposure is not None
-        best, sort_by = _order(asked, drawn, chance, options, pick, exclusive)
-        more: dict[str, Any] = {}
-        if fallback is not None and options.abstain is not None:
-            certainty = float(chance[best].double().mean())
-            more = {SLATE_CERTAINTY: certainty, BASIS: OWN}
-            if certainty < options.abstain:
-                more[BASIS] = fallback.name
-                best, sort_by = _best(fallback.scores(asked), options.k)
-        if options.rank_intervals:
-            more = _rank_columns(drawn, asked, best, options.prob) | more
-        tables.append(_table(posterior, asked, best, sort_by, drawn, chance).assign(**more))
+    asked = each_user(posterior, users, seconds, candidates, options.exclude_seen)
+    tables = [
+        _rank_user(posterior, one, options, fallback, exposure)
+        for one in asked
+        if one.allowed.any()
+    ]
     if not tables:
         return pd.DataFrame({name: [] for name in [*COLUMNS, *_more_columns(options)]})
     return pd.concat(tables, ignore_index=True)
+
+
+def _rank_user(
+    posterior: Posterior,
+    asked: Asked,
+    options: RankOptions,
+    fallback: Fallback | None,
+    exposure: ExposedUsers | None,
+) -> pd.DataFrame:
+    drawn = draw_user(posterior, asked, options.prob, options.n_draws, options.seed, exposure)
+    chance = top_k_probability(drawn.order, asked.allowed, options.k)
+    best, sort_by = _order(asked, drawn, chance, options, exposure is not None)
+    more: dict[str, Any] = {}
+    if fallback is not None and options.abstain is not None:
+        certainty = float(chance[best].double().mean())
+        more = {SLATE_CERTAINTY: certainty, BASIS: OWN}
+        if certainty < options.abstain:
+            more[BASIS] = fallback.name
+            best, sort_by = _best(fallback.scores(asked), options.k)
+    if options.rank_intervals:
+        more = _rank_columns(drawn, asked, best, options.prob) | more
+    return _table(posterior, asked, best, sort_by, drawn, chance).assign(**more)
 
 
 def _more_columns(options: RankOptions) -> list[str]:
@@ -79,17 +88,14 @@ def _more_columns(options: RankOptions) -> list[str]:
 
 
 def _order(
-    asked: Asked,
-    drawn: Drawn,
-    chance: Tensor,
-    options: RankOptions,
-    pick: int,
-    exclusive: bool,
+    asked: Asked, drawn: Drawn, chance: Tensor, options: RankOptions, exposed: bool
 ) -> tuple[Tensor, Tensor]:
     """Positions of the slate's items and their scores, (place,) each."""
     if options.by == "diverse":
+        exclusive = asked.belief.diagonal or exposed
         looks = default_looks(exclusive) if options.looks is None else options.looks
         return diverse_slate(drawn.probs, asked.allowed, options.k, looks, exclusive)
+    pick = int(np.random.default_rng(options.seed).integers(options.n_draws))
     values = score(options.by, drawn.interval, drawn.probs, chance, pick)
     return _best(torch.where(asked.allowed, values, values.new_tensor(-torch.inf)), options.k)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from torch import Tensor
 from bayes_interest.config import EmissionName, FitConfig, ModelConfig
 from bayes_interest.errors import EventError, InputError, ItemError
 from bayes_interest.interest_model import InterestModel
-from bayes_interest.model.simulate import Simulation, simulate
+from bayes_interest.model.simulate import Simulation
 from bayes_interest.posterior import trajectory
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.trajectory import looks_at, smoothed_beliefs, smoothed_path
@@ -24,7 +23,7 @@ from bayes_interest.schema import SECONDS_PER_DAY
 from bayes_interest.statespace.diagonal import DiagonalSites
 from bayes_interest.statespace.kalman import ScalarSites
 from bayes_interest.text.hashing import HashingEncoder
-from bayes_interest.text.precomputed import PrecomputedVectors
+from tests.drawn import known
 from tests.fitted import FAMILIES, N_ITEMS, loud, model, parts, same, simulation
 from tests.oracles import dense_precision_posterior, walk_covariance
 
@@ -188,32 +187,6 @@ def test_a_scalar_change_by_joint_draws() -> None:
     assert row["upper"] - row["lower"] < 0.7 * 2 * 1.645 * alone
 
 
-@cache
-def drawn(emission: EmissionName) -> tuple[Simulation, InterestModel]:
-    """A log and a model that knows the globals it was drawn with, and of users only the events."""
-    log = simulate(
-        n_users=45 if emission == "choice" else 90, n_items=12, events_per_user=25,
-        emission=emission, drift_scales=(0.1, 0.2), embed_dim=4, days=200.0, seed=3,
-    )  # fmt: skip
-    config = ModelConfig(
-        emission=emission, state_dim=2, event_drift=False, popularity_days=None, repeats=False,
-        succession=False, likeness=False, rates=False, dtype="float64",
-    )  # fmt: skip
-    fit = FitConfig(max_epochs=1, progress=False, holdout=0.0)
-    door = InterestModel(config, PrecomputedVectors(log.vectors)).fit(log.events, config=fit)
-    posterior, truth = door.posterior, log.truth
-    order = [int(item[1:]) for item in posterior.vocabulary.items.ids]
-    values = {name: truth.values[name] for name in posterior.values}
-    values |= {name: values[name][order] for name in ("residual", "offset")}
-    features = torch.as_tensor(np.stack(log.vectors["vector"])[order]).double()
-    none = torch.zeros_like(posterior.item_cov)
-    door._posterior = replace(posterior, values=values, features=features, item_cov=none)
-    torch.testing.assert_close(
-        door.posterior.items.vectors, truth.items.vectors[order], rtol=1e-4, atol=1e-5
-    )
-    return log, door
-
-
 def truly_risen(log: Simulation, seconds: tuple[float, float]) -> pd.DataFrame:
     """Whether each user's probability of each item rose, at the last events before two times."""
     truth, tables = log.truth, []
@@ -230,7 +203,7 @@ def truly_risen(log: Simulation, seconds: tuple[float, float]) -> pd.DataFrame:
 
 @pytest.mark.parametrize("emission", ["bernoulli", "choice"])
 def test_four_of_five_that_are_said_to_have_risen_with_0_8_did(emission: EmissionName) -> None:
-    log, door = drawn(emission)
+    log, door = known(emission, 45 if emission == "choice" else 90)
     seconds = tuple(1_700_000_000.0 + day * SECONDS_PER_DAY for day in (70.0, 170.0))
     table = door.changes(since=seconds[0], at=seconds[1], n_draws=200)
     both = table.merge(truly_risen(log, (seconds[0], seconds[1])), on=["user_id", "item_id"])
