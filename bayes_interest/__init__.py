@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bayes_interest.evaluation.leaks import check_no_peeking
     from bayes_interest.evaluation.protocol import Recommender
     from bayes_interest.evaluation.scores import BacktestScores
+    from bayes_interest.evaluation.selective import risk_coverage
     from bayes_interest.evaluation.summarize import summarize
     from bayes_interest.evaluation.table import evaluate
     from bayes_interest.events.read import EventLog, ItemTable, read_events, read_items
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from bayes_interest.exposed_interest import ExposedInterest
     from bayes_interest.interest_model import InterestModel
     from bayes_interest.model.simulate import Simulation, simulate
+    from bayes_interest.ranking.above import ItemsAbove
     from bayes_interest.text.encoder import TextEncoder
     from bayes_interest.text.hashing import HashingEncoder
     from bayes_interest.text.precomputed import PrecomputedVectors
@@ -61,6 +63,7 @@ __all__ = [
     "InterestModel",
     "ItemError",
     "ItemTable",
+    "ItemsAbove",
     "ModelConfig",
     "NotFittedError",
     "PrecomputedVectors",
@@ -76,6 +79,7 @@ __all__ = [
     "evaluate",
     "read_events",
     "read_items",
+    "risk_coverage",
     "score_backtest",
     "simulate",
     "split_by_time",
@@ -92,6 +96,7 @@ _HOME: Final = {
     "HashingEncoder": "bayes_interest.text.hashing",
     "InterestModel": "bayes_interest.interest_model",
     "ItemTable": "bayes_interest.events.read",
+    "ItemsAbove": "bayes_interest.ranking.above",
     "ModelConfig": "bayes_interest.config",
     "PrecomputedVectors": "bayes_interest.text.precomputed",
     "Recommender": "bayes_interest.evaluation.protocol",
@@ -103,6 +108,7 @@ _HOME: Final = {
     "evaluate": "bayes_interest.evaluation.table",
     "read_events": "bayes_interest.events.read",
     "read_items": "bayes_interest.events.read",
+    "risk_coverage": "bayes_interest.evaluation.selective",
     "score_backtest": "bayes_interest.evaluation.backtest",
     "simulate": "bayes_interest.model.simulate",
     "split_by_time": "bayes_interest.events.split",

@@ -23,6 +23,13 @@ RANK: Final = "rank"
 SLATE: Final = "slate"
 SCORE: Final = "score"
 P_TOP_K: Final = "p_top_k"
+EXPECTED_RANK: Final = "expected_rank"
+RANK_LOWER: Final = "rank_lower"
+RANK_UPPER: Final = "rank_upper"
+SLATE_CERTAINTY: Final = "slate_certainty"
+EXPECTED_HITS: Final = "expected_hits"
+BASIS: Final = "basis"
+PROBABILITY: Final = "probability"
 LOG_PROB: Final = "log_prob"
 
 SECONDS_PER_DAY: Final = 86_400.0
