@@ -120,6 +120,12 @@ class InterestModel:
         New users start at the prior. New items need a text (in `items` or the events) or are an
         ItemError. Events before a user's last absorbed one are a TimeOrderError. Nothing changes
         on an error. In any split of the new events (in time order) the result is the same.
+
+        What was shown and ignored: to bernoulli an event of value 0, to rating a low level; a
+        dislike says more than an ignored impression where `kind` tells them apart and the log
+        taught the model to trust it more. choice learns from what was chosen only: an event below
+        `positive_threshold` counts as seen and changes no interest. To learn from impressions, fit
+        bernoulli on them.
         """
         table = None if items is None else read_items(items)
         log = read_events(events, allow_empty=True)
