@@ -10,6 +10,7 @@ import pandas as pd
 
 from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import NotFittedError
+from bayes_interest.evaluation.diagnose import diagnose
 from bayes_interest.events.read import read_events, read_items
 from bayes_interest.posterior import answers
 from bayes_interest.posterior.learn import learn
@@ -155,6 +156,32 @@ class InterestModel:
         return answers.score_events(
             self.posterior, log, table, self.encoder, exclude_seen, prob, n_draws, k
         )
+
+    def diagnose(
+        self,
+        events: object | None = None,
+        items: object | None = None,
+        n_users: int = 200,
+        n_draws: int = 400,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Is this fit to be trusted? check, value, threshold, verdict, meaning, a row per check.
+
+        `verdict` is "good", "look" or "do not trust"; `threshold` bounds what is good. Checks: the
+        losses of the epochs; Pareto k-hat of the guide against the exact posterior of `n_users`
+        users' states at the fitted globals; left-out events (exact for the Gaussian guide);
+        figures of the log against those of `n_draws` drawn logs (at least 100; fewer for choice
+        with many items); drift; and what the log can tell. With `events` after those absorbed also
+        their calibration. Uncertainty of items is left out. `attrs["absent"]` says which checks
+        have nothing to look at, and why. Raises ConfigError for a wrong setting.
+        """
+        posterior, later = self.posterior, None
+        if events is not None:
+            table = None if items is None else read_items(items)
+            posterior, later = answers.later_history(
+                posterior, read_events(events), table, self.encoder
+            )
+        return diagnose(posterior, later, n_users, n_draws, seed)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to a folder; an earlier model there stays whole until this one is."""

@@ -1,0 +1,98 @@
+"""Posterior predictive checks: figures of the log against the same figures of drawn logs.
+
+Drawn logs keep who met what and when, and the covariates; states are drawn from the guide and
+outcomes (for choice, items) from the states. What the model cannot reproduce, it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bayes_interest.evaluation.guide_sample import GuideSample
+from bayes_interest.events.history import History
+
+HEAD = 0.1  # share of the items that is called the head
+
+Figure = Callable[[np.ndarray], float]
+
+
+def tail_probability(observed: float, drawn: np.ndarray) -> float:
+    """Two-sided: `2 min(P(drawn <= observed), P(drawn >= observed))`, the observed counted in."""
+    n = len(drawn) + 1
+    low, high = ((drawn <= observed).sum() + 1) / n, ((drawn >= observed).sum() + 1) / n
+    return float(min(1.0, 2.0 * min(low, high)))
+
+
+def figures(sample: GuideSample) -> dict[str, Figure]:
+    """Name to a figure of outcomes (for choice, items) (event,); those that the log allows."""
+    history = sample.history
+    if sample.posterior.belief.diagonal:
+        vectors = sample.posterior.items.vectors.double().cpu().numpy()
+        vectors = vectors - vectors.mean(0)
+        n_items, before = len(vectors), _earlier_items(history)
+        found: dict[str, Figure] = {
+            "share of the head items": lambda y: head_share(y.astype(np.int64), n_items),
+            "repeats": lambda y: _repeat_rate(y.astype(np.int64), before, n_items, history),
+        }
+        if (np.diff(history.user_index) == 0).sum() > 1:
+            found["likeness of successive items"] = lambda y: _theme(
+                vectors[y.astype(np.int64)], history
+            )
+        return found
+    level = sample.posterior.level if sample.posterior.layout.emission == "rating" else 1
+    n_items = sample.posterior.layout.n_items
+    found = {
+        "spread of users' rates": lambda y: rate_spread(y, history.user_index),
+        "share of the head items": lambda y: head_share(history.item_index[y >= level], n_items),
+    }
+    if (np.diff(history.user_index) == 0).sum() > 1:
+        found["autocorrelation of outcomes"] = lambda y: autocorrelation(y, history.user_index)
+    return found
+
+
+def rate_spread(outcome: np.ndarray, user: np.ndarray) -> float:
+    """Standard deviation over users of their mean outcome."""
+    count = np.bincount(user)
+    return float((np.bincount(user, weights=outcome)[count > 0] / count[count > 0]).std())
+
+
+def head_share(item: np.ndarray, n_items: int) -> float:
+    """Share of events with the tenth of the items that have most of them."""
+    count = np.sort(np.bincount(item, minlength=n_items))[::-1]
+    return float(count[: max(1, round(HEAD * n_items))].sum() / max(1, count.sum()))
+
+
+def autocorrelation(outcome: np.ndarray, user: np.ndarray) -> float:
+    """Correlation of successive outcomes of a user, each less the mean of all."""
+    centred = outcome - outcome.mean()
+    same = np.diff(user) == 0
+    variance = (centred**2).mean()
+    return float((centred[:-1] * centred[1:])[same].mean() / max(variance, 1e-12))
+
+
+def _theme(vectors: np.ndarray, history: History) -> float:
+    """Mean product of the vectors of successive items, over the mean square."""
+    same = np.diff(history.user_index) == 0
+    product = (vectors[:-1] * vectors[1:]).sum(1)[same].mean()
+    return float(product / max((vectors**2).sum(1).mean(), 1e-12))
+
+
+def _earlier_items(history: History) -> tuple[np.ndarray, np.ndarray]:
+    """(user, item) pairs as one number, sorted, with the position of their first event."""
+    pair = history.user_index * (history.item_index.max() + 1) + history.item_index
+    unique, first = np.unique(pair, return_index=True)
+    return unique, first
+
+
+def _repeat_rate(
+    item: np.ndarray, before: tuple[np.ndarray, np.ndarray], n_items: int, history: History
+) -> float:
+    """Share of choices of an item that the user had truly chosen before."""
+    unique, first = before
+    width = history.item_index.max() + 1
+    pair = history.user_index * width + np.minimum(item, width - 1)
+    place = np.searchsorted(unique, pair).clip(0, len(unique) - 1)
+    met = (unique[place] == pair) & (item < width) & (first[place] < np.arange(len(item)))
+    return float(met.mean())
