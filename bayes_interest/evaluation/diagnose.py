@@ -185,6 +185,7 @@ def _predictive(sample: GuideSample) -> list[Check | _Absent]:
 
 _CURES = {
     "spread of users' rates": "more state dimensions, or `rates`.",
+    "spread of items' rates": "turn on `item_residuals`, and fit longer.",
     "share of the head items": "turn on `item_residuals` or `popularity_days`, and fit longer.",
     "autocorrelation of outcomes": "interest may drift faster than the model allows; `rates`.",
     "repeats": "turn on `repeats`.",

@@ -45,6 +45,7 @@ def figures(sample: GuideSample) -> dict[str, Figure]:
     n_items = sample.posterior.layout.n_items
     found = {
         "spread of users' rates": lambda y: rate_spread(y, history.user_index),
+        "spread of items' rates": lambda y: rate_spread(y, history.item_index),
         "share of the head items": lambda y: head_share(history.item_index[y >= level], n_items),
     }
     if (np.diff(history.user_index) == 0).sum() > 1:
@@ -52,10 +53,10 @@ def figures(sample: GuideSample) -> dict[str, Figure]:
     return found
 
 
-def rate_spread(outcome: np.ndarray, user: np.ndarray) -> float:
-    """Standard deviation over users of their mean outcome."""
-    count = np.bincount(user)
-    return float((np.bincount(user, weights=outcome)[count > 0] / count[count > 0]).std())
+def rate_spread(outcome: np.ndarray, group: np.ndarray) -> float:
+    """Standard deviation over users or items, `group` (event,), of their mean outcome."""
+    count = np.bincount(group)
+    return float((np.bincount(group, weights=outcome)[count > 0] / count[count > 0]).std())
 
 
 def head_share(item: np.ndarray, n_items: int) -> float:
