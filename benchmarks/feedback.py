@@ -118,8 +118,8 @@ coin is tossed per user by the adapter); `EpsilonGreedy`, an item's plain mean. 
 three forms (benchmarks/bandits.py): a regression per user over item vectors, one per item over the
 user's history, one for all over both and their products; and with all data or those of the last 30
 days. Form, window, lambda in (1, 10), alpha in (0.05, 0.15, 0.5) and epsilon in (0.01, 0.05; also
-0.1 for the plain mean) are those of the lowest regret over {n_tuning} other seeds of the world. Where a
-chosen setting lies at the edge of the grid, a wider search might help the rival still.
+0.1 for the plain mean) are those of the lowest regret over {n_tuning} other seeds of the world.
+Where a chosen setting lies at the edge of the grid, a wider search might help the rival still.
 
 The target: Thompson's cumulative regret at most {target} times that of LinUCB and of the
 epsilon-greedy means.

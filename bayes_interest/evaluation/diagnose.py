@@ -17,7 +17,7 @@ from bayes_interest.evaluation.calibration import calibration_limit
 from bayes_interest.evaluation.fit_checks import data_checks, drift_checks, fit_checks
 from bayes_interest.evaluation.guide_sample import GuideSample, draw_guide
 from bayes_interest.evaluation.metrics import calibration_error
-from bayes_interest.evaluation.pareto import pareto_k
+from bayes_interest.evaluation.pareto import effective_share, pareto_k
 from bayes_interest.evaluation.predictive_checks import figures, tail_probability
 from bayes_interest.evaluation.verdicts import (
     DISTRUST,
@@ -32,8 +32,9 @@ from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.score import score_history
 
 MIN_DRAWS, FAR_SD, MIN_TAIL = 100, 6.0, 0.005
-K_HAT = 0.7
-"""Above it importance weights have no usable variance (Vehtari et al. 2024)."""
+K_HAT, UNEVEN, NEARLY_EVEN = 0.7, 0.5, 0.9
+"""k-hat above which importance weights have no usable variance (Vehtari et al. 2024), and shares of
+effective draws."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,19 @@ def diagnose(
 
 
 def _guide_check(sample: GuideSample) -> Check:
-    share = float((pareto_k(sample.log_ratio) > K_HAT).mean())
+    """k-hat knows the shape of the tail and not its size: of weights that are all but equal it may
+    be as large as it likes, so it counts only where they are not.
+    """
+    k_hat, share = pareto_k(sample.log_ratio), effective_share(sample.log_ratio)
+    bad = (share < UNEVEN) | ((k_hat > K_HAT) & (share < NEARLY_EVEN))
     return at_most(
         "guide against the exact posterior",
-        share,
+        float(bad.mean()),
         0.15,
         0.5,
-        f"Share of {sample.history.n_users} users whose Pareto k-hat is above {K_HAT}.",
+        f"Share of {sample.history.n_users} users whose guide is off: effective share of draws "
+        f"below {UNEVEN} (median {np.median(share):.2f}), or below {NEARLY_EVEN} with Pareto k-hat "
+        f"above {K_HAT} (median {np.median(k_hat):.2f}).",
         "their intervals do not have the shape of the exact posterior; fewer state dimensions or "
         "the bernoulli family come closer to it.",
     )

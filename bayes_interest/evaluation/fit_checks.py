@@ -31,7 +31,7 @@ def fit_checks(summary: FitSummary) -> list[Check]:
         at_most(
             "loss rose",
             float(loss[-1] - loss.min()) if len(loss) else np.nan,
-            0.02,
+            0.05,
             0.2,
             "Last loss (minus ELBO) above the lowest, in nats per event.",
             "the ascent runs away; a smaller `learning_rate` or more `site_steps`.",

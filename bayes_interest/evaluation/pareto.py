@@ -41,3 +41,10 @@ def _shape(excess: np.ndarray) -> float:
     best = float((theta * weight).sum() / weight.sum())
     found = float(np.log1p(-best * excess).mean())
     return (n * found + PRIOR_WEIGHT * PRIOR_K) / (n + PRIOR_WEIGHT)
+
+
+def effective_share(log_weights: np.ndarray) -> np.ndarray:
+    """Effective sample size over the number of draws, `(mean w)^2 / mean w^2`, by column."""
+    weights = np.exp(log_weights - log_weights.max(0))
+    share: np.ndarray = weights.mean(0) ** 2 / (weights**2).mean(0)
+    return share

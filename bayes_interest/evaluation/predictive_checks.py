@@ -26,8 +26,12 @@ def tail_probability(observed: float, drawn: np.ndarray) -> float:
 
 
 def figures(sample: GuideSample) -> dict[str, Figure]:
-    """Name to a figure of outcomes (for choice, items) (event,); those that the log allows."""
-    history = sample.history
+    """Name to a figure of outcomes (for choice, items) (event,); those that the log allows.
+
+    A drawn event follows the past of the log, which its covariates know, not that of other drawn
+    events: so figures of succession set it beside what truly came before.
+    """
+    history, truth = sample.history, sample.observed
     if sample.posterior.belief.diagonal:
         vectors = sample.posterior.items.vectors.double().cpu().numpy()
         vectors = vectors - vectors.mean(0)
@@ -38,18 +42,21 @@ def figures(sample: GuideSample) -> dict[str, Figure]:
         }
         if (np.diff(history.user_index) == 0).sum() > 1:
             found["likeness of successive items"] = lambda y: _theme(
-                vectors[y.astype(np.int64)], history
+                vectors[y.astype(np.int64)], vectors[truth], history
             )
         return found
+    user = history.user_index
     level = sample.posterior.level if sample.posterior.layout.emission == "rating" else 1
     n_items = sample.posterior.layout.n_items
     found = {
-        "spread of users' rates": lambda y: rate_spread(y, history.user_index),
+        "spread of users' rates": lambda y: rate_spread(y, user),
         "spread of items' rates": lambda y: rate_spread(y, history.item_index),
         "share of the head items": lambda y: head_share(history.item_index[y >= level], n_items),
     }
-    if (np.diff(history.user_index) == 0).sum() > 1:
-        found["autocorrelation of outcomes"] = lambda y: autocorrelation(y, history.user_index)
+    if (np.diff(user) == 0).sum() > 1:
+        found["autocorrelation of outcomes"] = lambda y: autocorrelation(
+            y, truth, history.user_index
+        )
     return found
 
 
@@ -65,19 +72,20 @@ def head_share(item: np.ndarray, n_items: int) -> float:
     return float(count[: max(1, round(HEAD * n_items))].sum() / max(1, count.sum()))
 
 
-def autocorrelation(outcome: np.ndarray, user: np.ndarray) -> float:
-    """Correlation of successive outcomes of a user, each less the mean of all."""
-    centred = outcome - outcome.mean()
+def autocorrelation(outcome: np.ndarray, truth: np.ndarray, user: np.ndarray) -> float:
+    """Correlation of outcomes with the true ones just before, each less the true mean."""
+    before, after = truth[:-1] - truth.mean(), outcome[1:] - truth.mean()
     same = np.diff(user) == 0
-    variance = (centred**2).mean()
-    return float((centred[:-1] * centred[1:])[same].mean() / max(variance, 1e-12))
+    return float((before * after)[same].mean() / max(float(truth.var()), 1e-12))
 
 
-def _theme(vectors: np.ndarray, history: History) -> float:
-    """Mean product of the vectors of successive items, over the mean square."""
+def _theme(vectors: np.ndarray, truth: np.ndarray, history: History) -> float:
+    """Mean product of the vectors of items and of the true ones just before, over the true mean
+    square; (event, state_dim) each.
+    """
     same = np.diff(history.user_index) == 0
-    product = (vectors[:-1] * vectors[1:]).sum(1)[same].mean()
-    return float(product / max((vectors**2).sum(1).mean(), 1e-12))
+    product = (truth[:-1] * vectors[1:]).sum(1)[same].mean()
+    return float(product / max((truth**2).sum(1).mean(), 1e-12))
 
 
 def _earlier_items(history: History) -> tuple[np.ndarray, np.ndarray]:

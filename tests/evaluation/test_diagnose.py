@@ -17,7 +17,7 @@ from bayes_interest.evaluation import guide_sample
 from bayes_interest.evaluation.calibration import calibration_limit
 from bayes_interest.evaluation.fit_checks import drift_shares, fit_checks, known_share
 from bayes_interest.evaluation.guide_sample import draw_guide, scalar_guide
-from bayes_interest.evaluation.pareto import pareto_k
+from bayes_interest.evaluation.pareto import effective_share, pareto_k
 from bayes_interest.evaluation.predictive_checks import (
     autocorrelation,
     head_share,
@@ -36,7 +36,7 @@ from tests.fitted import FAMILIES
 
 GOOD, LOOK, DISTRUST = "good", "look", "do not trust"
 ENOUGH = FitConfig(max_epochs=14, holdout=0.0, learning_rate=0.05, progress=False)
-DRAWS: dict[str, Any] = {"n_users": 40, "n_draws": 400}
+DRAWS: dict[str, Any] = {"n_users": 40, "n_draws": 200}
 
 
 @cache
@@ -77,7 +77,7 @@ def verdicts(model: InterestModel, *args: Any, **more: Any) -> pd.DataFrame:
 @pytest.mark.parametrize("emission", FAMILIES)
 def test_a_good_model_is_called_good(emission: EmissionName) -> None:
     test = split_by_time(log(emission).events, fraction=0.2)[1]
-    table = trained(emission).diagnose(test, **DRAWS)
+    table = trained(emission).diagnose(test)
     assert table.columns.tolist() == ["check", "value", "threshold", "verdict", "meaning"]
     assert (table["verdict"] == GOOD).all(), table[table["verdict"] != GOOD].to_string()
     assert table["check"].is_unique
@@ -145,7 +145,7 @@ def test_an_ascent_that_runs_away_is_found() -> None:
 def test_losses_are_read_as_they_should() -> None:
     assert of_fit([1.0, 0.7, 0.68])["still falling"] == (pytest.approx(0.02), LOOK)
     assert of_fit([1.0, 0.7, 0.699])["still falling"][1] == GOOD
-    assert of_fit([1.0, 0.5, 0.55])["loss rose"] == (pytest.approx(0.05), LOOK)
+    assert of_fit([1.0, 0.5, 0.6])["loss rose"] == (pytest.approx(0.1), LOOK)
     assert "best epoch" not in of_fit([1.0, 0.5, 0.5])
     # Where a slice is held back, it decides: the loss itself may go on falling.
     found = of_fit([1.0, 0.8, 0.6], [0.9, 0.8, 0.85], best=2)
@@ -157,13 +157,17 @@ def test_losses_are_read_as_they_should() -> None:
 # ---------------------------------------------------------------- the guide
 
 
+@pytest.mark.parametrize(("factor", "wanted"), [(2.0, (LOOK, DISTRUST)), (4.0, (DISTRUST,))])
 @pytest.mark.parametrize("emission", FAMILIES)
 def test_sites_too_precise_are_found(
-    emission: EmissionName, monkeypatch: pytest.MonkeyPatch
+    emission: EmissionName,
+    factor: float,
+    wanted: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def sharp(sites: Any) -> Any:
         kind = ScalarSites if isinstance(sites, ScalarSites) else DiagonalSites
-        return kind(5.0 * sites.linear, 5.0 * sites.precision)
+        return kind(factor * sites.linear, factor * sites.precision)
 
     scalar, choice = guide_sample.scalar_guide, guide_sample.choice_sites
 
@@ -173,7 +177,7 @@ def test_sites_too_precise_are_found(
 
     monkeypatch.setattr(guide_sample, "scalar_guide", sharp_guide)
     monkeypatch.setattr(guide_sample, "choice_sites", lambda *args: sharp(choice(*args)))
-    assert verdicts(door(emission)).loc["guide against the exact posterior", "verdict"] == DISTRUST
+    assert verdicts(door(emission)).loc["guide against the exact posterior", "verdict"] in wanted
 
 
 def test_pareto_k_is_that_of_arviz() -> None:
@@ -192,6 +196,21 @@ def test_pareto_k_recovers_known_tails() -> None:
         assert abs(found.mean() - k) < 0.1
     assert (pareto_k(np.zeros((400, 2))) == -np.inf).all()
     assert (pareto_k(np.zeros((10, 2))) == -np.inf).all()
+
+
+def test_a_heavy_tail_of_weights_that_are_all_but_equal_is_no_alarm() -> None:
+    """Of an excellent guide: the log weight is a small cubic, and k-hat knows no size."""
+    sample = draw_guide(trained("bernoulli").posterior, 60, 2000, 0)
+    assert np.median(pareto_k(sample.log_ratio)) > 0.7
+    assert effective_share(sample.log_ratio).min() > 0.9
+    row = verdicts(trained("bernoulli"), n_draws=2000).loc["guide against the exact posterior"]
+    assert (row["value"], row["verdict"]) == (0.0, GOOD)
+
+
+def test_effective_share_by_hand() -> None:
+    weights = np.array([[1.0, 4.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(effective_share(np.log(weights)), [1.0, 0.25])
 
 
 def test_weights_lead_to_the_exact_evidence() -> None:
@@ -397,7 +416,8 @@ def test_successive_items_more_alike_than_the_model_knows_are_found() -> None:
     row = verdicts(choices(lambda u, n: (7 * u + n // 2) % 14)).loc[
         "drawn logs: likeness of successive items"
     ]
-    assert row["verdict"] == DISTRUST
+    assert row["verdict"] in (LOOK, DISTRUST)
+    assert "`likeness`" in row["meaning"]
 
 
 def test_figures_by_hand() -> None:
@@ -405,7 +425,10 @@ def test_figures_by_hand() -> None:
     y = np.array([1.0, 0.0, 1.0, 1.0, 1.0])
     assert rate_spread(y, user) == pytest.approx(0.25)
     pairs = np.array([(1 - 0.8) * (0 - 0.8), 0.04, 0.04])
-    assert autocorrelation(y, user) == pytest.approx(pairs.mean() / 0.16)
+    assert autocorrelation(y, y, user) == pytest.approx(pairs.mean() / 0.16)
+    drawn = np.array([0.0, 1.0, 0.0, 0.0, 1.0])  # beside what truly came before
+    pairs = np.array([0.04, (1 - 0.8) * (0 - 0.8), 0.04])
+    assert autocorrelation(drawn, y, user) == pytest.approx(pairs.mean() / 0.16)
     assert head_share(np.array([0, 0, 0, 4]), 10) == 0.75
     assert tail_probability(5.0, np.arange(10.0)) == 1.0
     assert tail_probability(99.0, np.arange(10.0)) == pytest.approx(2.0 / 11.0)
