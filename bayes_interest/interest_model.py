@@ -169,7 +169,7 @@ class InterestModel:
 
         `verdict` is "good", "look" or "do not trust"; `threshold` bounds what is good. Checks: the
         losses of the epochs; importance weights of the guide's draws towards the exact posterior of
-        `n_users` users' states at the fitted globals; left-out events (exact for the Gaussian guide);
+        `n_users` users' states at the fitted globals; left-out events (exact for the guide);
         figures of the log against those of `n_draws` drawn logs (at least 100; fewer for choice
         with many items); drift; and what the log can tell. With `events` after those absorbed also
         their calibration. Uncertainty of items is left out. `attrs["absent"]` says which checks
