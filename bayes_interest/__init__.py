@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from bayes_interest.baselines.compare import compare
     from bayes_interest.config import FitConfig, ModelConfig
     from bayes_interest.evaluation.backtest import backtest, score_backtest
+    from bayes_interest.evaluation.feedback import simulate_feedback, summarize_feedback
     from bayes_interest.evaluation.leaks import check_no_peeking
+    from bayes_interest.evaluation.policies import FeedbackStart, Policy
     from bayes_interest.evaluation.protocol import Recommender
     from bayes_interest.evaluation.scores import BacktestScores
     from bayes_interest.evaluation.selective import risk_coverage
@@ -57,6 +59,7 @@ __all__ = [
     "EventError",
     "EventLog",
     "ExposedInterest",
+    "FeedbackStart",
     "FitConfig",
     "HashingEncoder",
     "InputError",
@@ -66,6 +69,7 @@ __all__ = [
     "ItemsAbove",
     "ModelConfig",
     "NotFittedError",
+    "Policy",
     "PrecomputedVectors",
     "Recommender",
     "Simulation",
@@ -82,8 +86,10 @@ __all__ = [
     "risk_coverage",
     "score_backtest",
     "simulate",
+    "simulate_feedback",
     "split_by_time",
     "summarize",
+    "summarize_feedback",
     "tune",
 ]
 
@@ -92,12 +98,14 @@ _HOME: Final = {
     "CleaningReport": "bayes_interest.events.validate",
     "EventLog": "bayes_interest.events.read",
     "ExposedInterest": "bayes_interest.exposed_interest",
+    "FeedbackStart": "bayes_interest.evaluation.policies",
     "FitConfig": "bayes_interest.config",
     "HashingEncoder": "bayes_interest.text.hashing",
     "InterestModel": "bayes_interest.interest_model",
     "ItemTable": "bayes_interest.events.read",
     "ItemsAbove": "bayes_interest.ranking.above",
     "ModelConfig": "bayes_interest.config",
+    "Policy": "bayes_interest.evaluation.policies",
     "PrecomputedVectors": "bayes_interest.text.precomputed",
     "Recommender": "bayes_interest.evaluation.protocol",
     "Simulation": "bayes_interest.model.simulate",
@@ -111,8 +119,10 @@ _HOME: Final = {
     "risk_coverage": "bayes_interest.evaluation.selective",
     "score_backtest": "bayes_interest.evaluation.backtest",
     "simulate": "bayes_interest.model.simulate",
+    "simulate_feedback": "bayes_interest.evaluation.feedback",
     "split_by_time": "bayes_interest.events.split",
     "summarize": "bayes_interest.evaluation.summarize",
+    "summarize_feedback": "bayes_interest.evaluation.feedback",
     "tune": "bayes_interest.tuning",
 }
 """Where each name lives that is loaded on first use."""

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import NotFittedError
+from bayes_interest.evaluation.diagnose import diagnose
 from bayes_interest.events.read import read_events, read_items
 from bayes_interest.posterior import answers
 from bayes_interest.posterior.changes import changes
@@ -215,6 +216,12 @@ class InterestModel:
         New users start at the prior. New items need a text (in `items` or the events) or are an
         ItemError. Events before a user's last absorbed one are a TimeOrderError. Nothing changes
         on an error. In any split of the new events (in time order) the result is the same.
+
+        What was shown and ignored: to bernoulli an event of value 0, to rating a low level; a
+        dislike says more than an ignored impression where `kind` tells them apart and the log
+        taught the model to trust it more. choice learns from what was chosen only: an event below
+        `positive_threshold` counts as seen and changes no interest. To learn from impressions, fit
+        bernoulli on them.
         """
         table = None if items is None else read_items(items)
         log = read_events(events, allow_empty=True)
@@ -249,6 +256,32 @@ class InterestModel:
             self.posterior, log, table, self.encoder, exclude_seen, prob, n_draws, k,
             certainty=certainty,
         )  # fmt: skip
+
+    def diagnose(
+        self,
+        events: object | None = None,
+        items: object | None = None,
+        n_users: int = 200,
+        n_draws: int = 400,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Is this fit to be trusted? check, value, threshold, verdict, meaning, a row per check.
+
+        `verdict` is "good", "look" or "do not trust"; `threshold` bounds what is good. Checks: the
+        losses of the epochs; importance weights of the guide's draws towards the exact posterior of
+        `n_users` users' states at the fitted globals; left-out events (exact for the guide);
+        figures of the log against those of `n_draws` drawn logs (at least 100; fewer for choice
+        with many items); drift; and what the log can tell. With `events` after those absorbed also
+        their calibration. Uncertainty of items is left out. `attrs["absent"]` says which checks
+        have nothing to look at, and why. Raises ConfigError for a wrong setting.
+        """
+        posterior, later = self.posterior, None
+        if events is not None:
+            table = None if items is None else read_items(items)
+            posterior, later = answers.later_history(
+                posterior, read_events(events), table, self.encoder
+            )
+        return diagnose(posterior, later, n_users, n_draws, seed)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to a folder; an earlier model there stays whole until this one is."""

@@ -273,6 +273,15 @@ def update(
     return absorb(posterior, log_history(log, posterior.vocabulary, config.emission, config))
 
 
+def later_history(
+    posterior: Posterior, log: EventLog, table: ItemTable | None, encoder: Encoder
+) -> tuple[Posterior, History]:
+    """The posterior that knows the users and items of a log, and the log by their positions."""
+    posterior = widened(posterior, log, table, encoder)
+    config = posterior.config
+    return posterior, log_history(log, posterior.vocabulary, config.emission, config)
+
+
 def _exposed(
     choice: Posterior, other: Posterior, log: EventLog, history: History, n_draws: int
 ) -> ExposedEvents:
