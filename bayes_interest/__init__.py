@@ -114,6 +114,8 @@ _HOME: Final = {
     "check_no_peeking": "bayes_interest.evaluation.leaks",
     "compare": "bayes_interest.baselines.compare",
     "evaluate": "bayes_interest.evaluation.table",
+    "sbc": "bayes_interest.evaluation.sbc",
+    "sbc_table": "bayes_interest.evaluation.sbc",
     "read_events": "bayes_interest.events.read",
     "read_items": "bayes_interest.events.read",
     "risk_coverage": "bayes_interest.evaluation.selective",

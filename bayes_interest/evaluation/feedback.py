@@ -126,7 +126,7 @@ class _Maker:
         self.start, self.world = start, world
         emission: Any = world.truth.layout.emission
         self.config = config or ModelConfig(emission, state_dim=STATE_DIM)
-        self.fit_config = fit_config or FitConfig(seed=start.seed, progress=False)
+        self.fit_config = fit_config or FitConfig(seed=start.seed, n_members=1, progress=False)
         self.encoder = PrecomputedVectors(start.vectors)
         self.posterior = cache(self._fitted)
 

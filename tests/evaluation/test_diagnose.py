@@ -35,7 +35,7 @@ from bayes_interest.text.precomputed import PrecomputedVectors
 from tests.fitted import FAMILIES
 
 GOOD, LOOK, DISTRUST = "good", "look", "do not trust"
-ENOUGH = FitConfig(max_epochs=14, holdout=0.0, learning_rate=0.05, progress=False)
+ENOUGH = FitConfig(max_epochs=14, holdout=0.0, learning_rate=0.05, n_members=1, progress=False)
 DRAWS: dict[str, Any] = {"n_users": 40, "n_draws": 200}
 
 

@@ -27,7 +27,7 @@ from bayes_interest.ranking.batch import slates_at_once
 from tests.fitted import encoder, model, simulation
 
 SMALL: dict[str, Any] = {"n_users": 7, "n_items": 11, "n_rounds": 5, "progress": False}
-QUICK = FitConfig(max_epochs=3, progress=False)
+QUICK = FitConfig(max_epochs=3, n_members=1, progress=False)
 DAYS = 40.0
 
 
