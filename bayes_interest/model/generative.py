@@ -38,7 +38,7 @@ def walk_path(innovation: Tensor, walk: Transition) -> Tensor:
     The first innovation is the initial deviation itself: `y_1 = eps_1`, later
     `y_t = A_t y_{t-1} + sqrt(Q_t) eps_t`. A first gap (since before the log) adds nothing.
     """
-    scale = walk.variance.sqrt()
+    scale = walk.scale
     state = innovation[..., 0, :]
     path = [state]
     for t in range(1, innovation.shape[-2]):

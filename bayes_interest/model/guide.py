@@ -34,7 +34,7 @@ class BackwardMessages:
 def backward_messages(precision: Tensor, linear: Tensor, walk: Transition) -> BackwardMessages:
     """From sites precision (user, step, D, D) and linear (user, step, D), by information form."""
     eye = torch.eye(linear.shape[-1], dtype=linear.dtype, device=linear.device)
-    scale = walk.variance.sqrt()
+    scale = walk.scale
     scale = torch.cat((torch.ones_like(scale[:, :1]), scale[:, 1:]), 1)
     decay = torch.cat((torch.zeros_like(walk.decay[:, :1]), walk.decay[:, 1:]), 1)
     j, big = torch.zeros_like(linear[:, 0]), torch.zeros_like(precision[:, 0])
@@ -101,7 +101,7 @@ class InnovationChain(dist.TorchDistribution):
     def _advance(self, t: int, state: Tensor, eps: Tensor) -> Tensor:
         if t == 0:
             return eps
-        return self.walk.decay[:, t] * state + self.walk.variance[:, t].sqrt() * eps
+        return self.walk.decay[:, t] * state + self.walk.scale[:, t] * eps
 
 
 def interest_guide(design: Design, values: Globals, precision: Tensor, linear: Tensor) -> None:

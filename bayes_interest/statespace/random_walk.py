@@ -20,6 +20,12 @@ class Transition:
     decay: Tensor  # (user, step, 1)
     variance: Tensor  # (user, step, state_dim)
 
+    @property
+    def scale(self) -> Tensor:
+        """Root of the variance; its slope at a zero gap is zero, not infinite."""
+        moves = self.variance > 0.0
+        return torch.where(moves, self.variance, 1.0).sqrt() * moves
+
 
 def elapsed_growth(elapsed_days: Tensor, half_life_days: float | None) -> tuple[Tensor, Tensor]:
     """Decay `A(d)` and growth `g(d)` of the walk over `elapsed_days`, both shaped like it.

@@ -139,7 +139,7 @@ def test_every_question_sees_the_draws(emission: EmissionName) -> None:
     model, plain = door(emission), door(emission)
     posterior = fitted(emission)
     plain._posterior = replace(posterior, members=(), belief=replace(posterior.belief, members=()))
-    users, since = ["u00002"], "2024-01-10"
+    users, since = ["u00002"], "2023-11-25"
     for ask in (
         lambda m: m.interest(users)["lower"],
         lambda m: m.trajectory(users, ["i00001"])["lower"],
