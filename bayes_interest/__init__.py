@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bayes_interest.baselines.compare import compare
     from bayes_interest.config import FitConfig, ModelConfig
     from bayes_interest.evaluation.backtest import backtest, score_backtest
+    from bayes_interest.evaluation.calibration import Calibration, calibration
     from bayes_interest.evaluation.leaks import check_no_peeking
     from bayes_interest.evaluation.protocol import Recommender
     from bayes_interest.evaluation.scores import BacktestScores
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from bayes_interest.exposed_interest import ExposedInterest
     from bayes_interest.interest_model import InterestModel
     from bayes_interest.model.simulate import Simulation, simulate
+    from bayes_interest.recalibrated_interest import RecalibratedInterest
     from bayes_interest.text.encoder import TextEncoder
     from bayes_interest.text.hashing import HashingEncoder
     from bayes_interest.text.precomputed import PrecomputedVectors
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BacktestScores",
     "BayesInterestError",
+    "Calibration",
     "CleaningReport",
     "ConfigError",
     "DataWarning",
@@ -64,6 +67,7 @@ __all__ = [
     "ModelConfig",
     "NotFittedError",
     "PrecomputedVectors",
+    "RecalibratedInterest",
     "Recommender",
     "Simulation",
     "StorageError",
@@ -71,6 +75,7 @@ __all__ = [
     "TimeOrderError",
     "__version__",
     "backtest",
+    "calibration",
     "check_no_peeking",
     "compare",
     "evaluate",
@@ -85,6 +90,7 @@ __all__ = [
 
 _HOME: Final = {
     "BacktestScores": "bayes_interest.evaluation.scores",
+    "Calibration": "bayes_interest.evaluation.calibration",
     "CleaningReport": "bayes_interest.events.validate",
     "EventLog": "bayes_interest.events.read",
     "ExposedInterest": "bayes_interest.exposed_interest",
@@ -94,10 +100,12 @@ _HOME: Final = {
     "ItemTable": "bayes_interest.events.read",
     "ModelConfig": "bayes_interest.config",
     "PrecomputedVectors": "bayes_interest.text.precomputed",
+    "RecalibratedInterest": "bayes_interest.recalibrated_interest",
     "Recommender": "bayes_interest.evaluation.protocol",
     "Simulation": "bayes_interest.model.simulate",
     "TextEncoder": "bayes_interest.text.encoder",
     "backtest": "bayes_interest.evaluation.backtest",
+    "calibration": "bayes_interest.evaluation.calibration",
     "check_no_peeking": "bayes_interest.evaluation.leaks",
     "compare": "bayes_interest.baselines.compare",
     "evaluate": "bayes_interest.evaluation.table",

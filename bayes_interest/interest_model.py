@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from bayes_interest.events.read import read_events, read_items
 from bayes_interest.posterior import answers
 from bayes_interest.posterior.learn import learn
 from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.posterior.probability_map import MethodName
+from bayes_interest.posterior.recalibration import recalibrated
 from bayes_interest.posterior.storage import load_posterior, save_posterior
 from bayes_interest.ranking.recommend import recommend
 from bayes_interest.text.encoder import Encoder, TextEncoder, encoder_from_spec
@@ -66,6 +69,8 @@ class InterestModel:
         at: object = None,
         prob: float = 0.9,
         n_draws: int = 400,
+        *,
+        raw: bool = False,
     ) -> pd.DataFrame:
         """Interest probabilities: user_id, item_id, mean, sd, lower, upper, a row per pair.
 
@@ -74,9 +79,10 @@ class InterestModel:
         given shown); rating P(rating >= the threshold's level), with `expected_rating` beside it;
         choice P(the next choice is this item, among all known items), from `n_draws` joint draws.
         `mean` is its posterior mean, `lower` and `upper` bound its equal-tailed interval of mass
-        `prob`. Unknown users are at the prior; an unknown item is an ItemError.
+        `prob`. Unknown users are at the prior; an unknown item is an ItemError. `raw` leaves out
+        what `recalibrate` has learned.
         """
-        return answers.interest(self.posterior, users, items, at, prob, n_draws)
+        return answers.interest(self._answering(raw), users, items, at, prob, n_draws)
 
     def rank(
         self,
@@ -89,15 +95,18 @@ class InterestModel:
         prob: float = 0.9,
         n_draws: int = 200,
         seed: int = 0,
+        *,
+        raw: bool = False,
     ) -> pd.DataFrame:
         """Slates: user_id, rank, item_id, score, mean, sd, lower, upper, p_top_k.
 
         `by` is "mean", "lower" (careful), "upper" (curious), "thompson" (one joint draw, by
         `seed`) or "p_top_k" (probability of being among the k best). For choice the probabilities
         are among the candidates allowed for the user. Fewer than k rows where fewer are allowed.
+        `raw` leaves out what `recalibrate` has learned.
         """
         return recommend(
-            self.posterior, users, k, by, at, candidates, exclude_seen, prob, n_draws, seed
+            self._answering(raw), users, k, by, at, candidates, exclude_seen, prob, n_draws, seed
         )
 
     def trajectory(
@@ -106,13 +115,15 @@ class InterestModel:
         items: Iterable[Any],
         every_days: float | None = None,
         prob: float = 0.9,
+        *,
+        raw: bool = False,
     ) -> pd.DataFrame:
         """Interest over time given all events: user_id, item_id, timestamp, mean, ..., upper.
 
         At each of the user's events, or on a grid of `every_days`. Smoothed: never use it to
-        score the past.
+        score the past. `raw` leaves out what `recalibrate` has learned.
         """
-        return answers.trajectory(self.posterior, users, items, every_days, prob)
+        return answers.trajectory(self._answering(raw), users, items, every_days, prob)
 
     def update(self, events: object, items: object | None = None) -> InterestModel:
         """Absorb new events, one filter step each; globals stay. Returns self.
@@ -126,6 +137,46 @@ class InterestModel:
         self._posterior = answers.update(self.posterior, log, table, self.encoder)
         return self
 
+    def recalibrate(
+        self,
+        events: object | None,
+        items: object | None = None,
+        method: MethodName = "auto",
+        memory: int = 0,
+    ) -> InterestModel:
+        """Learn a monotone map of probabilities from later events; returns self.
+
+        Every event is predicted one step ahead, as `score_events` does; the map that brings the
+        predictions nearest to the outcomes is then part of every answer, of `save`, and of the
+        model after `update`, until the next `fit`; `raw=True` and `recalibrate(None)` leave it out.
+        The events are not absorbed: `update` with them afterwards. Of the events of former
+        recalibrations the last `memory` count, too, as they were predicted then. To judge the map
+        take events later than these (`RecalibratedInterest` does so in a backtest).
+
+        Methods: "temperature" divides logits by a number, and is all that a choice allows, there
+        for the whole softmax; "platt" moves them, too; "isotonic" is any increasing curve, for
+        thousands of events; "identity" changes nothing; "auto" takes the one that, learned from
+        the earlier half of the events, predicts the later half best, and learns it from all.
+
+        bernoulli, rating: `mean` is mapped as the probability that it is, bounds with it, and `sd`
+        by the map's slope there; the order of items stays. rating: P(value >= threshold) is mapped;
+        the rating given its side of the threshold keeps its distribution.
+
+        Raises TimeOrderError for events that are not after the latest one absorbed, EventError for
+        fewer than 20 or all of one outcome, ConfigError for a method that the family has not; the
+        model then stays as it was.
+        """
+        if events is None:
+            self._posterior = replace(self.posterior, recalibration=None)
+            return self
+        posterior, log = self.posterior, read_events(events)
+        table = None if items is None else read_items(items)
+        self._posterior = recalibrated(posterior, log, table, self.encoder, method, memory)
+        return self
+
+    def _answering(self, raw: bool) -> Posterior:
+        return replace(self.posterior, recalibration=None) if raw else self.posterior
+
     def score_events(
         self,
         events: object,
@@ -135,6 +186,8 @@ class InterestModel:
         n_draws: int = 64,
         *,
         k: int | None = None,
+        detail: bool = False,
+        raw: bool = False,
     ) -> pd.DataFrame:
         """Predict every event from what came before it, then absorb it; the model stays as it is.
 
@@ -142,13 +195,20 @@ class InterestModel:
         probability just before the event), log_prob (of the outcome; missing where the event is
         no outcome of the family), rank (of the item among all items known to the model that the
         user has not seen, 1 is first, ties count against it; with `exclude_seen=False` among all),
-        and with `k` a column `slate`: the k best of those items, best first.
+        and with `k` a column `slate`: the k best of those items, best first. `raw` leaves out what
+        `recalibrate` has learned.
+
+        `detail` adds what `calibration` can use beside: for ratings a column "p_level=..." per
+        level, its probability; for choices `p_top`, the probability of the most probable item,
+        `top_hit`, whether that was the choice, `p_above`, the mass of items more probable than the
+        chosen one, and `p_tied`, that of the chosen one and those exactly as probable.
         """
         table = None if items is None else read_items(items)
         log = read_events(events)
         return answers.score_events(
-            self.posterior, log, table, self.encoder, exclude_seen, prob, n_draws, k
-        )
+            self._answering(raw), log, table, self.encoder, exclude_seen, prob, n_draws, k,
+            detail=detail,
+        )  # fmt: skip
 
     def save(self, folder: str | Path) -> None:
         """Write the model to a folder; an earlier model there stays whole until this one is."""

@@ -24,5 +24,11 @@ SLATE: Final = "slate"
 SCORE: Final = "score"
 P_TOP_K: Final = "p_top_k"
 LOG_PROB: Final = "log_prob"
+P_LEVEL: Final = "p_level="
+"""Followed by the level: P(the rating is this level)."""
+P_TOP: Final = "p_top"
+TOP_HIT: Final = "top_hit"
+P_ABOVE: Final = "p_above"
+P_TIED: Final = "p_tied"
 
 SECONDS_PER_DAY: Final = 86_400.0

@@ -29,11 +29,10 @@ from bayes_interest.posterior.predict import (
     draw_predictors,
     draws_interval,
     expected_rating,
+    interest_interval,
     interest_probabilities,
-    level_cut,
     novelty,
     predictors,
-    sigmoid_interval,
 )
 from bayes_interest.posterior.score import score_history
 from bayes_interest.posterior.trajectory import smoothed_beliefs
@@ -160,7 +159,7 @@ def _pairs(
     else:
         found = predictors(posterior, one, extra)
         mean, var = found.mean[0, index], found.var[0, index]
-        interval = sigmoid_interval(mean - level_cut(posterior), var, prob)
+        interval = interest_interval(posterior, mean, var, prob)
         if posterior.layout.emission == "rating":
             more[EXPECTED_RATING] = expected_rating(posterior, mean, var).double().cpu().numpy()
     ids = posterior.vocabulary
@@ -293,6 +292,7 @@ def score_events(
     n_draws: int,
     k: int | None = None,
     exposure: Posterior | None = None,
+    detail: bool = False,
 ) -> pd.DataFrame:
     """See `InterestModel.score_events`; with the posterior of a choice model, `ExposedInterest`."""
     if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
@@ -306,10 +306,11 @@ def score_events(
     if exposure is not None:
         known = widened(exposure, log, table, encoder)
         chances = _exposed(known, posterior, log, history, n_draws)
-    scores, history = score_history(posterior, history, prob, exclude_seen, n_draws, k, chances)
-    frame = pd.DataFrame(
-        {**_interval_columns(scores.interval), LOG_PROB: scores.log_prob, RANK: scores.rank}
+    scores, history = score_history(
+        posterior, history, prob, exclude_seen, n_draws, k, chances, detail
     )
+    columns = {**_interval_columns(scores.interval), LOG_PROB: scores.log_prob, RANK: scores.rank}
+    frame = pd.DataFrame(columns | scores.detail)
     if scores.slate is not None:
         ids = posterior.vocabulary.items.ids
         frame[SLATE] = [ids[row[row >= 0]].tolist() for row in scores.slate]

@@ -19,6 +19,7 @@ from bayes_interest.model.fit import item_posterior_cov
 from bayes_interest.model.parameters import Globals, Items, Layout, item_terms
 from bayes_interest.model.prepare import Embedded, Standardizer, Vocabulary
 from bayes_interest.model.text_posterior import with_text_variance
+from bayes_interest.posterior.probability_map import ProbabilityMap
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Posterior:
     history: History  # every absorbed event, and every one seen
     summary: FitSummary
     encoder_spec: dict[str, Any] | None
+    recalibration: ProbabilityMap | None = None  # of every probability that is given out
 
     @cached_property
     def items(self) -> Items:

@@ -7,6 +7,7 @@ mean, `lower` and `upper` its equal-tailed interval; noise of the outcome itself
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -24,6 +25,7 @@ from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import emission_of
 from bayes_interest.posterior.online import Forecasts, contexts, moments_of
 from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.posterior.probability_map import EDGE
 from bayes_interest.schema import SECONDS_PER_DAY
 from bayes_interest.statespace.random_walk import elapsed_growth
 
@@ -171,25 +173,69 @@ def sigmoid_interval(mean: Tensor, var: Tensor, prob: float) -> Interval:
     return Interval(first, spread, torch.sigmoid(mean - half), torch.sigmoid(mean + half))
 
 
-def sigmoid_moments(mean: Tensor, var: Tensor, n_nodes: int = 20) -> tuple[Tensor, Tensor]:
-    """`E[sigmoid(a)]` and `E[sigmoid(a)^2]`, without a table of all nodes."""
+def sigmoid_moments(
+    mean: Tensor, var: Tensor, n_nodes: int = 20, link: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """`E[sigmoid(a)]` and `E[sigmoid(a)^2]`, or of `link(sigmoid(a))`, no table of all nodes."""
     nodes, weights = nodes_and_weights(mean, n_nodes)
     sd = var.clamp_min(0.0).sqrt()
     first, second = torch.zeros_like(mean), torch.zeros_like(mean)
     for node, weight in zip(nodes, weights, strict=True):
         value = torch.sigmoid(mean + node * sd)
+        value = value if link is None else link(value)
         first += weight * value
         second += weight * value**2
     return first, second
+
+
+def interest_interval(posterior: Posterior, mean: Tensor, var: Tensor, prob: float) -> Interval:
+    """Of the interest probability at predictors of a scalar family, recalibrated where it is.
+
+    Recalibrated, the bounds are mapped, and so is the mean, as the probability that the map was
+    fitted on; the sd is that of mapped probabilities, by quadrature.
+    """
+    centred = mean - level_cut(posterior)
+    plain, mapped = sigmoid_interval(centred, var, prob), posterior.recalibration
+    if mapped is None:
+        return plain
+    first, second = sigmoid_moments(centred, var, link=mapped)
+    spread = (second - first**2).clamp_min(0.0).sqrt()
+    return Interval(mapped(plain.mean), spread, mapped(plain.lower), mapped(plain.upper))
+
+
+def level_survival(posterior: Posterior, mean: Tensor, var: Tensor) -> Tensor:
+    """rating: P(level index >= k) at predictors, k from 1, recalibrated where it is, (k, ...).
+
+    The map changes P(rating >= the stated level); what is known of the rating given the side of
+    that level it falls on stays (Jeffrey's rule).
+    """
+    cuts = increasing_cuts(posterior.values["raw_cuts"])
+    plain = torch.stack([sigmoid_moments(mean - cut, var)[0] for cut in cuts])
+    if posterior.recalibration is None:
+        return plain
+    above, below = side_factors(posterior, plain[posterior.level - 1])
+    rest = 1.0 - (1.0 - plain) * below
+    stated = torch.arange(1, len(cuts) + 1, device=mean.device) >= posterior.level
+    return torch.where(stated.view(-1, *[1] * mean.ndim), plain * above, rest).to(plain)
+
+
+def side_factors(posterior: Posterior, plain: Tensor) -> tuple[Tensor, Tensor]:
+    """What recalibration multiplies probabilities of outcomes by: those of interest, the others.
+
+    `plain` is the raw P(interest).
+    """
+    assert posterior.recalibration is not None
+    raw = plain.double().clamp(EDGE, 1.0 - EDGE)
+    mapped = posterior.recalibration(raw)
+    return mapped / raw, (1.0 - mapped) / (1.0 - raw)
 
 
 def expected_rating(posterior: Posterior, mean: Tensor, var: Tensor) -> Tensor:
     """`E[rating]` at predictors: the lowest level plus every step times P(it is taken)."""
     levels = posterior.vocabulary.levels
     total = torch.full_like(mean, levels[0])
-    cuts = increasing_cuts(posterior.values["raw_cuts"])
-    for cut, step in zip(cuts, np.diff(levels), strict=True):
-        total += float(step) * sigmoid_moments(mean - cut, var)[0]
+    for taken, step in zip(level_survival(posterior, mean, var), np.diff(levels), strict=True):
+        total += float(step) * taken
     return total
 
 
@@ -236,10 +282,12 @@ def draws_interval(draws: Tensor, prob: float) -> Interval:
 
 
 def interest_probabilities(posterior: Posterior, drawn: Tensor) -> Tensor:
-    """Predictor draws (draw, item) as probabilities of the family."""
+    """Predictor draws (draw, item) as probabilities of the family, recalibrated where they are."""
+    mapped = posterior.recalibration
     if posterior.layout.emission == "choice":
-        return torch.softmax(drawn, -1)
-    return torch.sigmoid(drawn - level_cut(posterior))
+        return torch.softmax(drawn if mapped is None else mapped.slope * drawn, -1)
+    plain = torch.sigmoid(drawn - level_cut(posterior))
+    return plain if mapped is None else mapped(plain)
 
 
 def held_back_loss(posterior: Posterior, found: Forecasts) -> float:

@@ -20,11 +20,15 @@ from bayes_interest.posterior.predict import (
     circumstances_of_events,
     draw_predictors,
     draws_interval,
+    interest_interval,
     interest_probabilities,
     level_cut,
+    level_survival,
     predictors,
-    sigmoid_interval,
+    side_factors,
+    sigmoid_moments,
 )
+from bayes_interest.schema import P_ABOVE, P_LEVEL, P_TIED, P_TOP, TOP_HIT
 
 TABLE_SIZE = 2_000_000
 
@@ -37,6 +41,7 @@ class EventScores:
     log_prob: np.ndarray  # of the outcome; NaN where the event is no outcome of the family
     rank: np.ndarray  # of the item among all unseen, 1 is first, ties count against it
     slate: np.ndarray | None  # positions of the k best unseen, -1 past the last, (event, k)
+    detail: dict[str, np.ndarray]  # see `detail_names`; NaN where there is no outcome
 
 
 def score_history(
@@ -47,6 +52,7 @@ def score_history(
     n_draws: int,
     k: int | None = None,
     exposure: ExposedEvents | None = None,
+    detail: bool = False,
 ) -> tuple[EventScores, History]:
     """Scores of every event; returns also the annotated history. Changes nothing.
 
@@ -55,7 +61,8 @@ def score_history(
     found, _, _ = filter_history(posterior, history, keep_cov=True)
     ranker = _Ranker(posterior, found, exclude_seen, k, exposure)
     n_events = len(history)
-    table = np.full((6, n_events), np.nan)
+    names = detail_names(posterior) if detail else []
+    table = np.full((6 + len(names), n_events), np.nan)
     size = max(1, TABLE_SIZE // posterior.layout.n_items)
     if posterior.belief.diagonal or exposure is not None:
         size //= n_draws
@@ -68,11 +75,27 @@ def score_history(
             rows = _choice_rows(posterior, found, part, prob, n_draws, ranker)
         else:
             rows = _scalar_rows(posterior, found, part, prob, ranker)
+        rows = rows[: len(table)]
         table[:, at : at + count] = rows[:, :count]
         ranker.settle(count)
     parts = [torch.as_tensor(row) for row in table[:4]]
     rank = table[5].astype(np.int64)
-    return EventScores(Interval(*parts), table[4], rank, ranker.slates()), found.history
+    more = dict(zip(names, table[6:], strict=True))
+    return EventScores(Interval(*parts), table[4], rank, ranker.slates(), more), found.history
+
+
+def detail_names(posterior: Posterior) -> list[str]:
+    """Columns that say more of the predicted distribution of an event's outcome.
+
+    rating: P(the level) for every level. choice: probability of the most probable item, whether it
+    was chosen, the mass of the items more probable than the chosen one, and the mass of those as
+    probable, itself with them.
+    """
+    emission = posterior.layout.emission
+    if emission == "choice":
+        return [P_TOP, TOP_HIT, P_ABOVE, P_TIED]
+    levels = posterior.vocabulary.levels if emission == "rating" else ()
+    return [f"{P_LEVEL}{float(level)!r}" for level in levels]
 
 
 class _Ranker:
@@ -142,7 +165,7 @@ class _Ranker:
 def _scalar_rows(
     posterior: Posterior, found: Forecasts, part: np.ndarray, prob: float, ranker: _Ranker
 ) -> np.ndarray:
-    """mean, sd, lower, upper, log_prob, rank of events of a scalar family."""
+    """mean, sd, lower, upper, log_prob, rank of events of a scalar family, and its details."""
     history, layout, values = found.history, posterior.layout, posterior.values
     index = torch.as_tensor(part, device=posterior.features.device)
     assert found.mean is not None
@@ -155,12 +178,32 @@ def _scalar_rows(
     rho = reliability(values, kind)
     mean, var = found.mean[index], found.var[index]
     # The interest probability is that of the reference kind; the outcome has its own.
-    plain = sigmoid_interval(mean / rho - level_cut(posterior), var / rho**2, prob)
+    plain = interest_interval(posterior, mean / rho, var / rho**2, prob)
     outcome = torch.as_tensor(history.outcome[part]).to(mean)
     chance = emission_of(layout, values).predictive(mean, var, outcome).clamp_min(1e-30)
-    columns = [plain.mean, plain.sd, plain.lower, plain.upper, chance.log()]
-    table = [column.double().cpu().numpy() for column in columns]
-    return np.stack((*table, ranker.rank(scores, part).astype(float)))
+    level_probs = []
+    if posterior.recalibration is not None:
+        if ranker.exposure is not None:
+            scores = posterior.recalibration(scores)
+        above, below = side_factors(posterior, outcome_chance(posterior, mean, var))
+        chance = chance * torch.where(outcome >= interest_level(posterior), above, below)
+    if layout.emission == "rating":
+        survival = level_survival(posterior, mean, var)
+        one = torch.ones_like(survival[:1])
+        level_probs = list(torch.cat((one, survival)) - torch.cat((survival, 0.0 * one)))
+    ranks = torch.as_tensor(ranker.rank(scores, part))
+    columns = [plain.mean, plain.sd, plain.lower, plain.upper, chance.log(), ranks, *level_probs]
+    return np.stack([column.double().cpu().numpy() for column in columns])
+
+
+def interest_level(posterior: Posterior) -> int:
+    """Outcomes from this one on are interest."""
+    return posterior.level if posterior.layout.emission == "rating" else 1
+
+
+def outcome_chance(posterior: Posterior, mean: Tensor, var: Tensor) -> Tensor:
+    """Raw P(an event's outcome is interest) at its predictor, its own kind counted in."""
+    return sigmoid_moments(mean - level_cut(posterior), var)[0]
 
 
 def mean_score(mean: Tensor, var: Tensor) -> Tensor:
@@ -180,7 +223,7 @@ def _choice_rows(
     n_draws: int,
     ranker: _Ranker,
 ) -> np.ndarray:
-    """mean, sd, lower, upper, log_prob, rank of choices; probabilities over all items."""
+    """mean, sd, lower, upper, log_prob, rank of choices, and details, over all items."""
     history = found.history
     index = torch.as_tensor(part, device=posterior.features.device)
     belief = found.belief(index)
@@ -194,9 +237,26 @@ def _choice_rows(
     interval = draws_interval(probs[row, :, own].T, prob)
     # The interest probability is that of the reference kind; the outcome has its own.
     rho = reliability(posterior.values, kind)[:, None, None]
-    chance = mean if (rho == 1.0).all() else torch.softmax(logits * rho, -1).mean(1)
-    log_prob = chance[row, own].clamp_min(1e-30).log().double().cpu().numpy()
-    log_prob[~history.absorb[part]] = np.nan
+    chance = mean
+    if not (rho == 1.0).all():
+        chance = interest_probabilities(posterior, logits * rho).mean(1)
+    mine = chance[row, own]
+    ranks = torch.as_tensor(ranker.rank(mean, part))
     columns = [interval.mean, interval.sd, interval.lower, interval.upper]
-    table = [column.double().cpu().numpy() for column in columns]
-    return np.stack((*table, log_prob, ranker.rank(mean, part).astype(float)))
+    columns += [mine.clamp_min(1e-30).log(), ranks, *_choice_details(chance, mine[:, None])]
+    table = np.stack([column.double().cpu().numpy() for column in columns])
+    table[np.ix_([4, 6, 7, 8, 9], ~history.absorb[part])] = np.nan
+    return table
+
+
+def _choice_details(chance: Tensor, mine: Tensor) -> list[Tensor]:
+    """Values of `detail_names` from probabilities (event, item) and the chosen one's (event, 1)."""
+    top = chance.max(1, keepdim=True).values
+    above, tied = chance > mine, chance == mine
+    hit = tied & (mine == top)  # one of several most probable items is the top one by chance
+    return [
+        top[:, 0],
+        hit.any(1) / tied.sum(1),
+        (chance * above).double().sum(1),
+        (chance * tied).double().sum(1),
+    ]

@@ -16,10 +16,9 @@ from bayes_interest.posterior.predict import (
     circumstances,
     draw_predictors,
     draws_interval,
+    interest_interval,
     interest_probabilities,
-    level_cut,
     predictors,
-    sigmoid_interval,
 )
 from bayes_interest.ranking.scores import score, top_k_probability
 from bayes_interest.schema import (
@@ -92,7 +91,7 @@ def _summaries(
         probs = interest_probabilities(posterior, masked)
         return draws_interval(probs, prob), probs
     found = predictors(posterior, one, extra)
-    interval = sigmoid_interval(found.mean[0] - level_cut(posterior), found.var[0], prob)
+    interval = interest_interval(posterior, found.mean[0], found.var[0], prob)
     return interval, interest_probabilities(posterior, drawn)
 
 
