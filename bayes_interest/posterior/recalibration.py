@@ -106,7 +106,7 @@ def _check_later(posterior: Posterior, log: EventLog) -> None:
 
 
 def _scalar_evidence(posterior: Posterior, found: Forecasts, events: np.ndarray) -> np.ndarray:
-    """Chance of interest one step ahead, the event's kind counted in, and the outcome, (event, 2)."""
+    """Chance of interest one step ahead, for the event's own kind, and the outcome, (event, 2)."""
     assert found.mean is not None
     assert found.var is not None
     chance = outcome_chance(posterior, found.mean, found.var).double().cpu().numpy()[events]
