@@ -87,9 +87,21 @@ class RecalibratedInterest:
         return self
 
     def score_events(
-        self, events: object, items: object | None = None, exclude_seen: bool = True, **options: Any
+        self,
+        events: object,
+        items: object | None = None,
+        exclude_seen: bool = True,
+        prob: float = 0.9,
+        n_draws: int = 64,
+        *,
+        k: int | None = None,
+        detail: bool = False,
     ) -> pd.DataFrame:
-        """Predict every event from its past; see `InterestModel.score_events`, also for options."""
+        """Predict every event from its past; see `InterestModel.score_events`.
+
+        With `refresh` all of the events must lie after the latest one that the model has absorbed.
+        """
+        options: dict[str, Any] = {"prob": prob, "n_draws": n_draws, "k": k, "detail": detail}
         log = read_events(events)
         table = None if items is None else read_items(items)
         if self.refresh is None:

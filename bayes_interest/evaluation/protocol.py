@@ -74,14 +74,10 @@ def _what(model: object) -> str:
 
 def gives_slates(model: Recommender) -> bool:
     """Whether `score_events` takes `k`."""
-    return _takes(model, "k")
+    parameters = inspect.signature(model.score_events).parameters.values()
+    return any(entry.name == "k" or entry.kind is entry.VAR_KEYWORD for entry in parameters)
 
 
 def gives_detail(model: Recommender) -> bool:
-    """Whether `score_events` takes `detail`."""
-    return _takes(model, "detail")
-
-
-def _takes(model: Recommender, name: str) -> bool:
-    parameters = inspect.signature(model.score_events).parameters.values()
-    return any(entry.name == name or entry.kind is entry.VAR_KEYWORD for entry in parameters)
+    """Whether `score_events` names `detail` among what it takes."""
+    return "detail" in inspect.signature(model.score_events).parameters

@@ -50,19 +50,16 @@ TRAIN = log_of(np.arange(200) % 2).assign(timestamp=lambda t: t["timestamp"] - 3
 
 
 def scores_of(
-    tables: dict[str, pd.DataFrame],
-    events: pd.DataFrame,
-    emission: str = "bernoulli",
-    **options: Any,
+    tables: dict[str, pd.DataFrame], events: pd.DataFrame, emission: str = "bernoulli"
 ) -> BacktestScores:
     full = {
         name: table.assign(rank=1, **{c: events[c] for c in ("user_id", "item_id")})
         for name, table in tables.items()
     }
-    return BacktestScores.from_tables(full, events, TRAIN, emission=emission, **options)
+    return BacktestScores.from_tables(full, events, TRAIN, emission=emission)
 
 
-def known_log(n: int = 6_000, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+def known_log(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
     """Events, and the true probabilities that made their outcomes."""
     rng = np.random.default_rng(seed)
     truth = rng.beta(2.0, 2.0, n)
@@ -161,10 +158,6 @@ def test_counts_are_inside_as_often_as_they_should(prob: float) -> None:
 # ------------------------------------------------------------ transforms and scores
 
 
-def levels(**columns: list[float]) -> pd.DataFrame:
-    return pd.DataFrame(columns)
-
-
 def test_the_mass_of_each_outcome() -> None:
     """Hand-computed, for two outcomes, levels and items."""
     table = pd.DataFrame({"mean": [0.7, 0.2, np.nan]})
@@ -224,7 +217,7 @@ def test_crps_is_the_integral_of_the_squared_distance() -> None:
 @pytest.fixture(scope="module")
 def judged() -> bi.Calibration:
     """The truth, and a model that is too sure of itself."""
-    events, truth = known_log()
+    events, truth = known_log(3_000)
     odds = (truth / (1.0 - truth)) ** 2
     sd = np.full(len(truth), 1e-6)
     tables = {
@@ -247,7 +240,7 @@ def test_the_truth_cannot_be_told_from_perfect(judged: bi.Calibration) -> None:
     curve = judged.curve.query("model == 'truth' and stratum == 'all'")
     held = (curve["lower"] <= curve["mean_predicted"]) & (curve["mean_predicted"] <= curve["upper"])
     assert held.mean() > 0.7
-    assert curve["n"].sum() == 6_000
+    assert curve["n"].sum() == 3_000
 
 
 def test_an_overconfident_model_is_found_out(judged: bi.Calibration) -> None:
@@ -275,7 +268,7 @@ def test_every_stratum_has_its_rows(judged: bi.Calibration) -> None:
 
 
 def test_figures_are_those_of_the_metrics(judged: bi.Calibration) -> None:
-    events, truth = known_log()
+    events, truth = known_log(3_000)
     own = figures(judged, "truth")
     outcome = events["value"].to_numpy()
     assert own["calibration_error"]["value"] == pytest.approx(calibration_error(outcome, truth))
@@ -397,7 +390,7 @@ def test_a_backtest_asks_for_details() -> None:
     encoder = bi.PrecomputedVectors(log.vectors)
     config = bi.ModelConfig(emission="rating", state_dim=2, positive_threshold=2.0)
     scores = bi.score_backtest(
-        bi.InterestModel(config, encoder), log.events, progress=False,
+        bi.InterestModel(config, encoder), log.events, progress=False, fraction=0.4,
         config=bi.FitConfig(max_epochs=2, progress=False),
     )  # fmt: skip
     found = bi.calibration(scores, n_boot=20)
