@@ -110,7 +110,9 @@ def test_raw_is_what_was_said_before(emission: EmissionName) -> None:
 @pytest.mark.parametrize("by", ["mean", "lower", "upper", "thompson", "p_top_k"])
 def test_rankings_keep_their_order(emission: EmissionName, by: str) -> None:
     it = mapped(emission)
-    table, raw = it.rank(by=by, k=5, n_draws=50), it.rank(by=by, k=5, n_draws=50, raw=True)
+    users = ["u00001", "u00004", "someone new"]
+    table = it.rank(users, by=by, k=5, n_draws=50)
+    raw = it.rank(users, by=by, k=5, n_draws=50, raw=True)
     assert table["item_id"].tolist() == raw["item_id"].tolist()
     np.testing.assert_allclose(table["p_top_k"], raw["p_top_k"])
     np.testing.assert_allclose(table["mean"], g(raw["mean"]), rtol=1e-5)
@@ -440,3 +442,25 @@ def test_details_only_where_asked() -> None:
         )
         same(more[plain.columns], plain)
         assert (len(more.columns) > len(plain.columns)) == (emission != "bernoulli")
+
+
+# ------------------------------------------------------------ with a choice model beside it
+
+
+def test_both_maps_count_in_the_product() -> None:
+    """The bernoulli and the choice simulation have the same users and items."""
+    found = {}
+    for name, outcome_bias, slope in (("raw", 0.0, 1.0), ("dim", -6.0, 1.0), ("even", 0.0, 1e-3)):
+        outcome, exposure = model("bernoulli"), model("choice")
+        outcome._posterior = replace(
+            outcome.posterior, recalibration=line_map("platt", 1.0, outcome_bias)
+        )
+        exposure._posterior = replace(
+            exposure.posterior, recalibration=line_map("temperature", slope)
+        )
+        both = bi.ExposedInterest(outcome, exposure)
+        table = both.rank(users=["u00001"], k=11, exclude_seen=False, n_draws=4_000)
+        found[name] = table.set_index("item_id")["mean"]
+    interest = model("bernoulli").interest(users=["u00001"]).set_index("item_id")["mean"]
+    np.testing.assert_allclose(found["even"], interest[found["even"].index] / 11, rtol=0.05)
+    assert (found["dim"] < 0.1 * found["raw"][found["dim"].index]).all()
