@@ -151,6 +151,10 @@ class FitConfig:
     """Epochs without a better held-back log loss before stopping."""
     refit: bool = True
     """After early stopping, fit everything, held-back slice too, for the best number of epochs."""
+    n_members: int | Literal["auto"] = "auto"
+    """bernoulli, rating without context: draws of the global parameters over which predictions
+    integrate; 1 keeps their best values, "auto": 16 where all of them can be drawn together,
+    otherwise 1."""
     progress: bool = True
     """Show a progress bar."""
 
@@ -161,6 +165,9 @@ class FitConfig:
         for name in ("max_epochs", "batch_events", "site_steps", "patience"):
             value = getattr(self, name)
             _check(_whole(value, 1), name, value, "a whole number >= 1")
+        many = self.n_members
+        wanted = 'a whole number >= 1 or "auto"'
+        _check(many == "auto" or _whole(many, 1), "n_members", many, wanted)
         _check(_positive(self.learning_rate), "learning_rate", self.learning_rate, "> 0")
         _check(
             isinstance(self.holdout, (int, float)) and 0 <= self.holdout < 0.9,

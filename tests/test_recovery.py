@@ -13,9 +13,9 @@ from bayes_interest.interest_model import InterestModel
 from bayes_interest.model.simulate import Simulation, simulate
 from bayes_interest.posterior.predict import (
     advanced_belief,
+    interest_interval,
     level_cut,
     predictors,
-    sigmoid_interval,
 )
 from bayes_interest.text.precomputed import PrecomputedVectors
 
@@ -47,7 +47,7 @@ def covered(model: InterestModel, drawn: Simulation) -> np.ndarray:
     items = ids.items.index_of(drawn.final_truth["item_id"].unique())
     belief = advanced_belief(posterior, users, posterior.last_seconds[users])
     found = predictors(posterior, belief, belief.mean.new_zeros(1, posterior.layout.n_items))
-    interval = sigmoid_interval(found.mean - level_cut(posterior), found.var, 0.9)
+    interval = interest_interval(found, 0.9, level_cut(posterior))
     truth = drawn.final_truth["probability"].to_numpy().reshape(len(users), len(items))
     lower, upper = interval.lower.numpy()[:, items], interval.upper.numpy()[:, items]
     return (lower <= truth) & (truth <= upper)

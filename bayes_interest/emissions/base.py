@@ -16,6 +16,14 @@ class ExpectedDerivatives:
     second: Tensor  # E[l''(a)] <= 0 for a log-concave family
 
 
+@dataclass(frozen=True)
+class Expected:
+    """The log likelihood and its derivatives, averaged over `a ~ N(mean, var)`."""
+
+    log_prob: Tensor
+    slope: ExpectedDerivatives
+
+
 class ScalarEmission(Protocol):
     """A log-concave likelihood of one outcome given one linear predictor `a`.
 
@@ -36,6 +44,16 @@ class ScalarEmission(Protocol):
         """Derivatives averaged over `a ~ N(mean, var)` (Bonnet and Price)."""
         ...
 
+    def expected(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Expected:
+        """Both of these at once, without autograd."""
+        ...
+
     def predictive(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Tensor:
         """`E[p(outcome | a)]` for `a ~ N(mean, var)`."""
+        ...
+
+    def evidence_derivatives(
+        self, mean: Tensor, var: Tensor, outcome: Tensor
+    ) -> ExpectedDerivatives:
+        """First and second derivative in `mean` of `log E[p(outcome | a)]`, `a ~ N(mean, var)`."""
         ...

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bayes_interest.emissions.base import ExpectedDerivatives
+from bayes_interest.emissions.base import Expected, ExpectedDerivatives
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,21 @@ class GaussianEmission:
         second = torch.zeros_like(var) - 1.0 / self.noise_var
         return ExpectedDerivatives((outcome - mean) / self.noise_var, second)
 
+    def expected(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Expected:
+        """Both at once."""
+        fit = self.expected_log_prob(mean, var, outcome)
+        return Expected(fit, self.expected_derivatives(mean, var, outcome))
+
     def predictive(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Tensor:
         """Predictive density of the outcome."""
         return self._density(outcome - mean, var + self.noise_var).exp()
+
+    def evidence_derivatives(
+        self, mean: Tensor, var: Tensor, outcome: Tensor
+    ) -> ExpectedDerivatives:
+        """Those of `log N(outcome; mean, var + noise_var)`."""
+        total = var + self.noise_var
+        return ExpectedDerivatives((outcome - mean) / total, -1.0 / total)
 
     @staticmethod
     def _density(difference: Tensor, var: Tensor) -> Tensor:

@@ -12,21 +12,26 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from bayes_interest.emissions.base import ExpectedDerivatives
-from bayes_interest.emissions.quadrature import expect
+from bayes_interest.emissions.base import Expected, ExpectedDerivatives
+from bayes_interest.emissions.logistic import N_SCALES, LogisticAverages, scale_mixture
+
+FAR = 1e4
 
 
 @dataclass(frozen=True)
 class OrderedEmission:
-    """Levels `0 .. len(cuts)` cut by increasing thresholds `cuts` (level - 1,)."""
+    """Levels `0 .. n` cut by increasing thresholds `cuts` (n,), or (..., n): a row per outcome."""
 
     cuts: Tensor
 
     def _bounds(self, outcome: Tensor) -> tuple[Tensor, Tensor]:
-        inf = self.cuts.new_tensor([torch.inf])
-        edges = torch.cat((-inf, self.cuts, inf))
+        inf = torch.full_like(self.cuts[..., :1], torch.inf)
+        edges = torch.cat((-inf, self.cuts, inf), -1)
         level = outcome.long()
-        return edges[level], edges[level + 1]
+        if edges.ndim == 1:
+            return edges[level], edges[level + 1]
+        rows, level = edges.expand(*outcome.shape, -1), level[..., None]
+        return rows.gather(-1, level)[..., 0], rows.gather(-1, level + 1)[..., 0]
 
     def log_prob(self, predictor: Tensor, outcome: Tensor) -> Tensor:
         """Log probability of each outcome's level."""
@@ -36,26 +41,66 @@ class OrderedEmission:
         width = torch.log(-torch.expm1(lower - upper))
         return logsigmoid(upper - predictor) + logsigmoid(predictor - lower) + width
 
+    def _gaps(self, mean: Tensor, outcome: Tensor) -> tuple[Tensor, Tensor]:
+        """`lower - mean` and `upper - mean`, far away instead of infinite."""
+        lower, upper = self._bounds(outcome)
+        return (lower - mean).clamp_min(-FAR), (upper - mean).clamp_max(FAR)
+
     def expected_log_prob(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Tensor:
-        """`E[log p(level | a)]`, by quadrature."""
-        return expect(lambda a: self.log_prob(a, outcome), mean, var)
+        """`E[log p(level | a)]`, since `log sigmoid(a) = -softplus(-a)`."""
+        lower, upper = self._bounds(outcome)
+        width = torch.log(-torch.expm1(lower - upper))
+        low, high = self._gaps(mean, outcome)
+        averages = LogisticAverages(var)
+        return width - averages.softplus(low) - averages.softplus(-high)
 
     def expected_derivatives(
         self, mean: Tensor, var: Tensor, outcome: Tensor
     ) -> ExpectedDerivatives:
         """`l' = sigmoid(lower - a) - sigmoid(a - upper)` and its derivative, averaged."""
-        lower, upper = (edge[..., None] for edge in self._bounds(outcome))
+        low, high = self._gaps(mean, outcome)
+        averages = LogisticAverages(var)
+        first = averages.sigmoid(low) - averages.sigmoid(-high)
+        return ExpectedDerivatives(first, -averages.slope(low) - averages.slope(high))
 
-        def both(a: Tensor) -> Tensor:
-            low, high = torch.sigmoid(lower - a), torch.sigmoid(a - upper)
-            return torch.stack((low - high, low * (low - 1.0) + high * (high - 1.0)))
+    def expected(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Expected:
+        """Both at once; a compiled loop on the CPU."""
+        if mean.device.type != "cpu":
+            fit = self.expected_log_prob(mean, var, outcome)
+            return Expected(fit, self.expected_derivatives(mean, var, outcome))
+        from bayes_interest.emissions.compiled import ordered_kernel
 
-        first, second = expect(both, mean, var)
-        return ExpectedDerivatives(first, second)
+        lower, upper = self._bounds(outcome)
+        low, high = self._gaps(mean, outcome)
+        scales, weights = scale_mixture(N_SCALES[mean.dtype])
+        out = torch.empty(3, *mean.shape, dtype=mean.dtype)
+        flat = (part.detach().expand(mean.shape).reshape(-1).numpy() for part in (low, high, var))
+        ordered_kernel(*flat, FAR, scales**2, weights, *out.reshape(3, -1).numpy())
+        fit = out[0] + torch.log(-torch.expm1(lower - upper)).detach()
+        return Expected(fit, ExpectedDerivatives(out[1], out[2]))
 
     def predictive(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Tensor:
         """Posterior predictive probability of each outcome's level."""
-        return expect(lambda a: self.log_prob(a, outcome).exp(), mean, var)
+        return self._evidence(LogisticAverages(var), *self._gaps(mean, outcome))
+
+    @staticmethod
+    def _evidence(averages: LogisticAverages, low: Tensor, high: Tensor) -> Tensor:
+        """`P(low < noise < high)`, measured in the nearer tail: no difference of near ones."""
+        flip = low + high > 0.0
+        lower, upper = torch.where(flip, -high, low), torch.where(flip, -low, high)
+        return averages.sigmoid(upper) - averages.sigmoid(lower)
+
+    def evidence_derivatives(
+        self, mean: Tensor, var: Tensor, outcome: Tensor
+    ) -> ExpectedDerivatives:
+        """Of `log Z`, `Z = E[sigmoid(upper - a)] - E[sigmoid(lower - a)]`."""
+        low, high = self._gaps(mean, outcome)
+        averages = LogisticAverages(var)
+        chance = self._evidence(averages, low, high)
+        chance = chance.clamp_min(torch.finfo(chance.dtype).tiny)
+        first = (averages.slope(low) - averages.slope(high)) / chance
+        second = (averages.curvature(high) - averages.curvature(low)) / chance
+        return ExpectedDerivatives(first, second - first**2)
 
 
 def bernoulli_emission(like: Tensor) -> OrderedEmission:
@@ -65,4 +110,5 @@ def bernoulli_emission(like: Tensor) -> OrderedEmission:
 
 def increasing_cuts(raw: Tensor) -> Tensor:
     """Thresholds from unconstrained numbers: the first, then exponentials of the gaps."""
-    return torch.cat((raw[:1], raw[:1] + torch.cumsum(torch.exp(raw[1:]), 0)))
+    first = raw[..., :1]
+    return torch.cat((first, first + torch.cumsum(torch.exp(raw[..., 1:]), -1)), -1)

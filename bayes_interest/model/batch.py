@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -103,6 +103,17 @@ class Batch:
     def total(self, deviation: Tensor) -> Tensor:
         """`y + c`, (user, step, state_dim)."""
         return deviation if self.context is None else deviation + self.context
+
+    def to(self, dtype: torch.dtype) -> Batch:
+        """The same with real numbers of another precision."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        real = {k: v.to(dtype) for k, v in parts.items() if v is not None and v.is_floating_point()}
+        return replace(self, **real)
+
+    def users(self, which: slice) -> Batch:
+        """Some of the users."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{k: v[which] for k, v in parts.items() if v is not None})
 
     def walk(self, layout: Layout, values: Globals) -> Transition:
         """Transitions of the users' states over the gaps."""

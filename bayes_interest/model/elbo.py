@@ -52,6 +52,33 @@ class EventTerms:
 
 
 @dataclass(frozen=True)
+class Chains:
+    """Users' chains at given globals: all that their guide depends on."""
+
+    emission: ScalarEmission
+    terms: EventTerms
+    walk: Transition
+    outcome: Tensor  # (user, step)
+    mask: Tensor  # (user, step) bool
+
+    @staticmethod
+    def of(layout: Layout, values: Globals, items: Items, batch: Batch) -> Chains:
+        """Those of a batch."""
+        terms, walk = event_terms(values, items, batch), batch.walk(layout, values)
+        return Chains(emission_of(layout, values), terms, walk, batch.outcome, batch.mask)
+
+
+@dataclass(frozen=True)
+class Look:
+    """The guide at some sites."""
+
+    forward: Filtered
+    smoothed: Smoothed
+    elbo: Tensor  # (user,)
+    target: ScalarSites  # where a natural-gradient step of size one leads
+
+
+@dataclass(frozen=True)
 class UserPosterior:
     """The guide of a batch of users at given globals."""
 
@@ -75,19 +102,18 @@ def event_terms(values: Globals, items: Items, batch: Batch) -> EventTerms:
     return EventTerms(vectors * rho[..., None], offset * rho)
 
 
-def _user_elbo(
-    emission: ScalarEmission,
-    terms: EventTerms,
-    batch: Batch,
-    state: tuple[ScalarSites, Filtered, Smoothed],
-) -> Tensor:
-    sites, forward, smoothed = state
-    mean = smoothed.predictor_mean + terms.offset
-    fit = emission.expected_log_prob(mean, smoothed.predictor_var, batch.outcome)
-    return (fit * batch.mask).sum(-1) - kl_to_prior(sites, smoothed, forward.log_evidence)
+def _look(chains: Chains, sites: ScalarSites, forward: Filtered, smoothed: Smoothed) -> Look:
+    """ELBO of every user and the sites that its guide asks for."""
+    mean = smoothed.predictor_mean + chains.terms.offset
+    seen = chains.emission.expected(mean, smoothed.predictor_var, chains.outcome)
+    elbo = (seen.log_prob * chains.mask).sum(-1)
+    elbo = elbo - kl_to_prior(sites, smoothed, forward.log_evidence)
+    first, second = seen.slope.first * chains.mask, seen.slope.second * chains.mask
+    target = matched_site(first, second, smoothed.predictor_mean)
+    return Look(forward, smoothed, elbo, target)
 
 
-def zero_sites(batch: Batch, like: Tensor) -> ScalarSites:
+def zero_sites(batch: Batch | Chains, like: Tensor) -> ScalarSites:
     """No information yet."""
     zero = like.new_zeros(batch.mask.shape)
     return ScalarSites(zero, zero)
@@ -109,31 +135,43 @@ def fit_sites(
     once no natural parameter moves by more than `tolerance`.
     """
     with torch.no_grad():
-        search = _SiteSearch(layout, values, items, batch)
-        sites = sites or zero_sites(batch, search.terms.offset)
+        chains = Chains.of(layout, values, items, batch)
+        return fit_chains(chains, sites, n_steps, tolerance, full)
+
+
+def fit_chains(
+    chains: Chains,
+    sites: ScalarSites | None = None,
+    n_steps: int = 1,
+    tolerance: float = 0.0,
+    full: bool = False,
+) -> UserPosterior:
+    """See `fit_sites`."""
+    with torch.no_grad():
+        search = _SiteSearch(chains)
+        sites = sites or zero_sites(chains, chains.terms.offset)
         change, taken = torch.inf, 0
         while taken < n_steps and change > tolerance:
             proposal = search.propose(sites)
             change = site_change(sites, proposal)
             sites, taken = proposal, taken + 1
-        sites, forward, smoothed, elbo = search.settle(sites, full)
-        return UserPosterior(sites, forward, smoothed, elbo, taken, change)
+        sites, seen = search.settle(sites, full)
+        return UserPosterior(sites, seen.forward, seen.smoothed, seen.elbo, taken, change)
 
 
 class _SiteSearch:
     """Keeps, per user, the best sites so far, where they point, and the step size."""
 
-    def __init__(self, layout: Layout, values: Globals, items: Items, batch: Batch) -> None:
-        self.emission, self.batch = emission_of(layout, values), batch
-        self.terms, self.walk = event_terms(values, items, batch), batch.walk(layout, values)
+    def __init__(self, chains: Chains) -> None:
+        self.chains = chains
         self.best: Tensor | None = None  # ELBO, (user,)
-        self.size = torch.ones_like(self.terms.offset[:, 0])
+        self.size = torch.ones_like(chains.terms.offset[:, 0])
 
-    def _smooth(self, sites: ScalarSites, full: bool = False) -> tuple[Filtered, Smoothed, Tensor]:
-        forward = filter_states(self.terms.x, sites, self.walk)
-        smoothed = smooth_states(self.terms.x, sites, self.walk, forward, full)
-        state = (sites, forward, smoothed)
-        return forward, smoothed, _user_elbo(self.emission, self.terms, self.batch, state)
+    def _smooth(self, sites: ScalarSites, full: bool = False) -> Look:
+        x, walk = self.chains.terms.x, self.chains.walk
+        forward = filter_states(x, sites, walk)
+        smoothed = smooth_states(x, sites, walk, forward, full)
+        return _look(self.chains, sites, forward, smoothed)
 
     def _worse(self, elbo: Tensor) -> Tensor:
         if self.best is None:
@@ -142,9 +180,8 @@ class _SiteSearch:
 
     def propose(self, sites: ScalarSites) -> ScalarSites:
         """Take `sites` or go back to the best ones, and step from there."""
-        _, smoothed, elbo = self._smooth(sites)
-        worse = self._worse(elbo)
-        target = _next_sites(self.emission, self.terms, self.batch, smoothed)
+        seen = self._smooth(sites)
+        elbo, target, worse = seen.elbo, seen.target, self._worse(seen.elbo)
         if self.best is None:
             self.kept, self.target, self.best = sites, target, elbo
         else:
@@ -155,26 +192,14 @@ class _SiteSearch:
         self.size = torch.where(worse, 0.5 * self.size, grown)
         return step_sites(self.kept, self.target, self.size[:, None])
 
-    def settle(
-        self, sites: ScalarSites, full: bool
-    ) -> tuple[ScalarSites, Filtered, Smoothed, Tensor]:
+    def settle(self, sites: ScalarSites, full: bool) -> tuple[ScalarSites, Look]:
         """The guide at `sites`, or at the best ones for users whom the last step did no good."""
-        forward, smoothed, elbo = self._smooth(sites, full)
-        worse = self._worse(elbo)
+        seen = self._smooth(sites, full)
+        worse = self._worse(seen.elbo)
         if bool(worse.any()):
             sites = _blend(worse, self.kept, sites)
-            forward, smoothed, elbo = self._smooth(sites, full)
-        return sites, forward, smoothed, elbo
-
-
-def _next_sites(
-    emission: ScalarEmission, terms: EventTerms, batch: Batch, smoothed: Smoothed
-) -> ScalarSites:
-    mean = smoothed.predictor_mean + terms.offset
-    slope = emission.expected_derivatives(mean, smoothed.predictor_var, batch.outcome)
-    return matched_site(
-        slope.first * batch.mask, slope.second * batch.mask, smoothed.predictor_mean
-    )
+            seen = self._smooth(sites, full)
+        return sites, seen
 
 
 def _blend(choose: Tensor, yes: ScalarSites, no: ScalarSites) -> ScalarSites:
@@ -194,12 +219,15 @@ def objective(
     layout: Layout, values: Globals, items: Items, batch: Batch, posterior: UserPosterior
 ) -> Tensor:
     """A scalar whose gradient in the globals is the ELBO's at the batch's present guide."""
-    terms = event_terms(values, items, batch)
-    smoothed = posterior.smoothed
+    return chains_objective(Chains.of(layout, values, items, batch), posterior)
+
+
+def chains_objective(chains: Chains, posterior: UserPosterior) -> Tensor:
+    """See `objective`."""
+    terms, smoothed = chains.terms, posterior.smoothed
     deviation, cov_x = smoothed.mean.detach(), smoothed.predictor_cov.detach()
     mean = (terms.x * deviation).sum(-1) + terms.offset
     var = 2.0 * (terms.x * cov_x).sum(-1) - smoothed.predictor_var.detach()
-    fit = emission_of(layout, values).expected_log_prob(mean, var, batch.outcome)
-    walk: Transition = batch.walk(layout, values)
-    drift = (smoothed.variance_score.detach() * walk.variance).sum()
-    return (fit * batch.mask).sum() + drift
+    fit = chains.emission.expected_log_prob(mean, var, chains.outcome)
+    drift = (smoothed.variance_score.detach() * chains.walk.variance).sum()
+    return (fit * chains.mask).sum() + drift

@@ -1,8 +1,8 @@
 """One pass forward in time: predict each event, then absorb it. No event sees its future.
 
 The same pass prepares a fitted model for ranking, absorbs updates, and scores a log. An event's
-site is set at its own filtered marginal, so the result depends on the past alone and splitting
-the events into batches changes nothing.
+site matches the moments that the event leaves behind: the result depends on the past alone, and
+splitting the events into batches changes nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from bayes_interest.model.softmax import Choices, look
 from bayes_interest.statespace.diagonal import absorb_diagonal
 from bayes_interest.statespace.kalman import GaussianState, absorb, predict, project
 
-LOCAL_STEPS = 6
-"""Fixed-point steps for one event's site; each gains about a digit."""
+SMALLEST_SHARE = 1e-4
+"""Of its variance a predictor keeps at least this share after one event."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Belief:
 
     mean: Tensor  # (user, state_dim)
     cov: Tensor  # (user, state_dim, state_dim) or (user, state_dim)
+    members: tuple[Belief, ...] = ()  # at each draw of the globals, where there are such
 
     @property
     def diagonal(self) -> bool:
@@ -46,6 +47,20 @@ class Belief:
             return Belief(zero, torch.ones_like(zero))
         return Belief(
             zero, torch.eye(dim, dtype=zero.dtype, device=zero.device).repeat(n_users, 1, 1)
+        )
+
+    def take(self, users: Tensor | slice) -> Belief:
+        """That of some users."""
+        members = tuple(member.take(users) for member in self.members)
+        return Belief(self.mean[users], self.cov[users], members)
+
+    def extended(self, new: int, values: Globals) -> Belief:
+        """With `new` users at the prior added at the end."""
+        fresh = Belief.prior(new, values, self.diagonal)
+        return Belief(
+            torch.cat((self.mean, fresh.mean)),
+            torch.cat((self.cov, fresh.cov)),
+            tuple(member.extended(new, values) for member in self.members),
         )
 
     def advanced(self, decay: Tensor, variance: Tensor) -> Belief:
@@ -131,19 +146,19 @@ def _local_site(
     t: int,
     forecast: tuple[Tensor, Tensor, Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """The site of event t on the state's part of the predictor, (linear, precision)."""
-    prior_mean, state_var, extra = forecast
-    prior_var = state_var + extra
-    mean, var = prior_mean, prior_var
-    outcome, offset, mask = batch.outcome[:, t], terms.offset[:, t], batch.mask[:, t]
-    for _ in range(LOCAL_STEPS):
-        slope = emission.expected_derivatives(mean + offset, var, outcome)
-        precision = (-slope.second).clamp_min(0.0)
-        linear = slope.first + precision * mean
-        shrink = 1.0 / (1.0 + precision * prior_var)
-        mean, var = (prior_mean + prior_var * linear) * shrink, prior_var * shrink
-    weaken = mask / (1.0 + precision * extra)  # the item's share integrated out
-    return linear * weaken, precision * weaken
+    """The site of event t on the state's part of the predictor, (linear, precision).
+
+    Assumed density filtering: after it the predictor has the mean and variance that it has under
+    the exact likelihood times the Gaussian forecast, `m + v d` and `v + v^2 c` with `d`, `c` the
+    derivatives of the log evidence (Minka 2001). The item's share `extra` is integrated out.
+    """
+    mean, var, extra = forecast
+    slope = emission.evidence_derivatives(
+        mean + terms.offset[:, t], var + extra, batch.outcome[:, t]
+    )
+    shrink = (1.0 + var * slope.second).clamp(SMALLEST_SHARE, 1.0)
+    precision = -slope.second.clamp_max(0.0) / shrink * batch.mask[:, t]
+    return slope.first / shrink * batch.mask[:, t] + precision * mean, precision
 
 
 def filter_choice(

@@ -17,6 +17,7 @@ from bayes_interest.config import FitConfig
 from bayes_interest.model.families import ChoiceFamily, Family, ScalarFamily
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import (
+    BY_MOMENTS,
     CONTEXT,
     COVARIATES,
     PRIOR_SCALES,
@@ -30,7 +31,6 @@ from bayes_interest.model.parameters import (
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.text_posterior import diagonal_of, text_posterior_cov
 
-BY_MOMENTS = ("log_residual_scale", "log_offset_scale")
 GRADIENT_NORM = 1.0
 COVARIATE_PACE, CONTEXT_PACE = 2.0, 0.15
 Validate = Callable[[Globals, Belief], float]

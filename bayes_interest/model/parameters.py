@@ -124,6 +124,8 @@ PRIOR_SCALES = {
 }
 EVENT_DRIFT_RANGE = (-3.0, -0.5)
 """Log sd per event of the slowest and the fastest dimension to start from."""
+BY_MOMENTS = ("log_residual_scale", "log_offset_scale")
+"""Scales of effects: found from the effects' moments, never by ascent."""
 SCALE_CENTRES = {"log_residual_scale": math.log(0.1), "log_offset_scale": math.log(0.5)}
 
 

@@ -31,6 +31,7 @@ from bayes_interest.posterior.predict import (
     expected_rating,
     interest_interval,
     interest_probabilities,
+    level_cut,
     novelty,
     predictors,
 )
@@ -133,7 +134,7 @@ def interest(
     tables = []
     for row in range(len(who)):
         part = slice(row, row + 1)
-        one = Belief(belief.mean[part], belief.cov[part])
+        one = belief.take(part)
         extra = circumstances(posterior, who[part], seconds[part])
         tables.append(_pairs(posterior, one, extra, (who[row], what), prob, n_draws))
     if not tables:
@@ -158,10 +159,10 @@ def _pairs(
         interval = draws_interval(interest_probabilities(posterior, drawn)[:, index], prob)
     else:
         found = predictors(posterior, one, extra)
-        mean, var = found.mean[0, index], found.var[0, index]
-        interval = interest_interval(posterior, mean, var, prob)
+        mine = found.of(0, index)
+        interval = interest_interval(mine, prob, level_cut(posterior), posterior.recalibration)
         if posterior.layout.emission == "rating":
-            more[EXPECTED_RATING] = expected_rating(posterior, mean, var).double().cpu().numpy()
+            more[EXPECTED_RATING] = expected_rating(posterior, mine).double().cpu().numpy()
     ids = posterior.vocabulary
     return pd.DataFrame(
         {
@@ -195,7 +196,7 @@ def trajectory(
         seconds = _grid(posterior, int(user), every_days)
         belief = smoothed_beliefs(posterior, int(user), seconds)
         for row, second in enumerate(seconds):
-            one = Belief(belief.mean[row : row + 1], belief.cov[row : row + 1])
+            one = belief.take(slice(row, row + 1))
             extra = _past_circumstances(posterior, int(user), second)
             table = _pairs(posterior, one, extra, (int(user), what), prob, n_draws)
             table.insert(2, TIMESTAMP, pd.to_datetime(second, unit="s", utc=True))

@@ -12,11 +12,12 @@ import torch
 from tqdm.auto import tqdm
 
 from bayes_interest.config import FitConfig, ModelConfig
-from bayes_interest.errors import DeviceError
+from bayes_interest.errors import ConfigError, DeviceError
 from bayes_interest.events.history import History
 from bayes_interest.events.read import EventLog, ItemTable
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.fit import GlobalFit, fit_globals
+from bayes_interest.model.members import draw_members, draws_all
 from bayes_interest.model.parameters import COVARIATES, Globals, Layout
 from bayes_interest.model.prepare import (
     Embedded,
@@ -37,13 +38,14 @@ from bayes_interest.model.problem import Problem, torch_dtype
 from bayes_interest.model.text_posterior import with_text_variance
 from bayes_interest.posterior.covariates import Tuned, tune_covariates
 from bayes_interest.posterior.online import absorb, filter_history, restarted
-from bayes_interest.posterior.posterior import FitSummary, Posterior, cold_items
+from bayes_interest.posterior.posterior import FitSummary, Member, Posterior, cold_items
 from bayes_interest.posterior.predict import held_back_loss
 from bayes_interest.schema import SECONDS_PER_DAY
 from bayes_interest.text.encoder import Encoder
 
 MIN_HELD_BACK = 20
 MIN_DRIFT_DAYS = 1e-3
+AUTO_MEMBERS = 16
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,32 @@ def learn(
         tuple(notes),
     )
     posterior = _posterior(ready, full, result, summary, 0.0 if held is None else held, encoder)
-    return absorb(posterior, ready.history)
+    return absorb(with_members(posterior, full, fit), ready.history)
+
+
+def with_members(posterior: Posterior, full: Problem, fit: FitConfig) -> Posterior:
+    """With draws of the globals, as many as `fit` asks for."""
+    n_members = fit.n_members
+    if posterior.belief.diagonal or full.layout.context_layers:
+        if n_members not in ("auto", 1):
+            raise ConfigError(f"n_members={n_members}: choice and context models take 1 only")
+        return posterior
+    everything = draws_all(full)
+    if n_members == "auto":
+        n_members = AUTO_MEMBERS if everything else 1
+    if n_members == 1:
+        return posterior
+    n_fit, n_items = full.layout.n_items, posterior.layout.n_items
+    values = dict(posterior.values)
+    values |= {name: values[name][:n_fit] for name in ("offset", "residual") if name in values}
+    members = []
+    for drawn in draw_members(full, values, n_members, fit.seed):
+        nothing = torch.zeros_like(posterior.item_cov[:n_fit])
+        parts = cold_items(full.layout, drawn, nothing, n_items - n_fit)
+        cov = parts["item_cov"] if everything else posterior.item_cov
+        members.append(Member(parts["values"], cov))
+    belief = replace(posterior.belief, members=(posterior.belief,) * n_members)
+    return replace(posterior, members=tuple(members), belief=belief)
 
 
 def _given(chosen: GlobalFit) -> Globals:

@@ -43,6 +43,7 @@ class Forecasts:
     log_prob: Tensor | None  # choice: of the chosen item at the mean state, (event,)
     rows: CandidateRows  # covariates of every item
     context: Tensor | None  # c_u(t), (event, state_dim)
+    members: tuple[Forecasts, ...] = ()  # at each draw of the globals
 
     def belief(self, index: Tensor) -> Belief:
         """About `y + c` just before some events; needs `state_cov`."""
@@ -50,7 +51,7 @@ class Forecasts:
         if self.context is not None:
             mean = mean + self.context[index]
         cov = mean.new_zeros(0) if self.state_cov is None else self.state_cov[index]
-        return Belief(mean, cov)
+        return Belief(mean, cov, tuple(member.belief(index) for member in self.members))
 
 
 def check_order(posterior: Posterior, history: History) -> None:
@@ -84,6 +85,20 @@ def filter_history(
     """
     check_order(posterior, history)
     rows = candidate_rows(posterior, history)
+    found, after = _filtered(posterior, history, rows, keep_cov)
+    if posterior.members:
+        parts = [_filtered(one, history, rows, keep_cov) for one in posterior.each]
+        found = replace(found, members=tuple(part[0] for part in parts))
+        after = Belief(after.mean, after.cov, tuple(part[1] for part in parts))
+    latest = np.full(len(posterior.last_seconds), -np.inf)
+    np.maximum.at(latest, history.user_index, history.seconds)
+    return found, after, np.where(np.isfinite(latest), latest, posterior.last_seconds)
+
+
+def _filtered(
+    posterior: Posterior, history: History, rows: CandidateRows, keep_cov: bool
+) -> tuple[Forecasts, Belief]:
+    """At one setting of the globals."""
     out = _Collector(posterior, history, rows, keep_cov)
     after = Belief(posterior.belief.mean.clone(), posterior.belief.cov.clone())
     like, context = posterior.features, contexts(posterior, rows)
@@ -95,10 +110,7 @@ def filter_history(
         start = Belief(after.mean[block.users], after.cov[block.users])
         end = out.run(Batch.of(events, block), block, start)
         after.mean[users], after.cov[users] = end.mean[: len(users)], end.cov[: len(users)]
-    latest = np.full(len(posterior.last_seconds), -np.inf)
-    np.maximum.at(latest, history.user_index, history.seconds)
-    last = np.where(np.isfinite(latest), latest, posterior.last_seconds)
-    return out.forecasts(context), after, last
+    return out.forecasts(context), after
 
 
 def filled(block: Padded) -> Padded:
@@ -236,6 +248,7 @@ def restarted(posterior: Posterior) -> Posterior:
     """The same globals with no user event absorbed: every user at the prior."""
     n_users = len(posterior.vocabulary.users)
     belief = Belief.prior(n_users, posterior.values, posterior.belief.diagonal)
+    belief = replace(belief, members=(belief,) * len(posterior.members))
     empty = posterior.history.take(np.zeros(0, dtype=np.int64))
     return replace(
         posterior,

@@ -35,6 +35,14 @@ class FitSummary:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One draw of the globals from their posterior."""
+
+    values: Globals
+    item_cov: Tensor  # of residual and offset given this draw
+
+
+@dataclass(frozen=True)
 class Posterior:
     """What is believed after all absorbed events.
 
@@ -56,7 +64,16 @@ class Posterior:
     history: History  # every absorbed event, and every one seen
     summary: FitSummary
     encoder_spec: dict[str, Any] | None
+    members: tuple[Member, ...] = ()  # `belief.members` are the states at each
     recalibration: ProbabilityMap | None = None  # of every probability that is given out
+
+    @cached_property
+    def each(self) -> tuple[Posterior, ...]:
+        """A posterior for every draw of the globals."""
+        return tuple(
+            replace(self, values=one.values, item_cov=one.item_cov, belief=belief, members=())
+            for one, belief in zip(self.members, self.belief.members, strict=True)
+        )
 
     @cached_property
     def items(self) -> Items:
@@ -95,10 +112,7 @@ class Posterior:
         new = len(users) - len(self.vocabulary.users)
         if not new:
             return self
-        fresh = Belief.prior(new, self.values, self.belief.diagonal)
-        belief = Belief(
-            torch.cat((self.belief.mean, fresh.mean)), torch.cat((self.belief.cov, fresh.cov))
-        )
+        belief = self.belief.extended(new, self.values)
         return replace(
             self,
             vocabulary=replace(self.vocabulary, users=users),
@@ -119,6 +133,8 @@ class Posterior:
             self.layout, self.values, parts["item_cov"][-new:], features, self.text_cov
         )
         parts["item_cov"] = torch.cat((self.item_cov, fresh))
+        members = [cold_items(self.layout, one.values, one.item_cov, new) for one in self.members]
+        parts["members"] = tuple(Member(one["values"], one["item_cov"]) for one in members)
         return replace(
             self,
             **parts,

@@ -8,7 +8,7 @@ mean, `lower` and `upper` its equal-tailed interval; noise of the outcome itself
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import numpy as np
@@ -25,13 +25,14 @@ from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import emission_of
 from bayes_interest.posterior.online import Forecasts, contexts, moments_of
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.probability_map import EDGE
+from bayes_interest.posterior.probability_map import EDGE, ProbabilityMap
 from bayes_interest.schema import SECONDS_PER_DAY
 from bayes_interest.statespace.random_walk import elapsed_growth
 
 RANK_NODES = 8
 """Prior sd of the cold-item shift; without evidence it stays at zero."""
 DRAW_SEED = 20_250_101
+BISECTIONS = 24
 QUANTILE_NUMBERS = 8_000_000
 """torch.quantile refuses more than 16 million at once."""
 
@@ -53,6 +54,18 @@ class Predictors:
     mean: Tensor  # (user, item)
     state_var: Tensor  # x_i . P x_i, (user, item)
     item_var: Tensor  # from residual and offset, independent between items, (user, item)
+    members: tuple[Predictors, ...] = ()  # at each draw of the globals; above: their mixture's
+
+    def of(self, user: int, items: Tensor | slice) -> Predictors:
+        """Those of one user for some items, (item,)."""
+        members = tuple(member.of(user, items) for member in self.members)
+        mean, state_var = self.mean[user, items], self.state_var[user, items]
+        return Predictors(mean, state_var, self.item_var[user, items], members)
+
+    @property
+    def each(self) -> tuple[Predictors, ...]:
+        """At each draw of the globals; itself where there is none."""
+        return self.members or (self,)
 
     @property
     def var(self) -> Tensor:
@@ -92,6 +105,15 @@ def advanced_belief(posterior: Posterior, users: np.ndarray, seconds: np.ndarray
             f"{posterior.vocabulary.users.ids[users[at]]!r} at {last[at]:.0f} s; the state there "
             "has seen its future. Use trajectory() for the past"
         )
+    later = _advanced(posterior, users, seconds, last)
+    members = tuple(_advanced(one, users, seconds, last) for one in posterior.each)
+    return replace(later, members=members)
+
+
+def _advanced(
+    posterior: Posterior, users: np.ndarray, seconds: np.ndarray, last: np.ndarray
+) -> Belief:
+    """At one setting of the globals."""
     gap = np.nan_to_num((seconds - last) / SECONDS_PER_DAY)
     days = torch.as_tensor(gap).to(posterior.features)[:, None]
     decay, growth = elapsed_growth(days, posterior.layout.half_life_days)
@@ -139,7 +161,24 @@ def novelty(posterior: Posterior, seconds: np.ndarray) -> Tensor:
 
 
 def predictors(posterior: Posterior, belief: Belief, extra: Tensor) -> Predictors:
-    """Moments of the linear predictor of every item, for users with these beliefs."""
+    """Moments of the linear predictor of every item, for users with these beliefs.
+
+    With draws of the globals, those of the mixture; what the draws differ by counts to the state,
+    and what their cut points differ by to the mean.
+    """
+    if not belief.members:
+        return _predictors(posterior, belief, extra)
+    pairs = zip(posterior.each, belief.members, strict=True)
+    cut = level_cut(posterior)
+    found = tuple(_predictors(one, own, extra + cut - level_cut(one)) for one, own in pairs)
+    mean = torch.stack([one.mean for one in found])
+    within = torch.stack([one.state_var for one in found]).mean(0)
+    item_var = torch.stack([one.item_var for one in found]).mean(0)
+    return Predictors(mean.mean(0), within + mean.var(0, correction=0), item_var, found)
+
+
+def _predictors(posterior: Posterior, belief: Belief, extra: Tensor) -> Predictors:
+    """At one setting of the globals."""
     items, cov = posterior.items, posterior.item_cov
     state = posterior.values["mean"] + belief.mean
     mean = belief.mean @ items.vectors.T + items.offsets + extra
@@ -165,6 +204,49 @@ def level_cut(posterior: Posterior) -> Tensor:
     return increasing_cuts(posterior.values["raw_cuts"])[posterior.level - 1]
 
 
+def interest_interval(
+    found: Predictors,
+    prob: float,
+    cut: Tensor | float = 0.0,
+    mapped: ProbabilityMap | None = None,
+) -> Interval:
+    """Of `sigmoid(a - cut)`, by the mixture over draws of the globals where there are some.
+
+    Recalibrated, the bounds are mapped, and so is the mean, as the probability that the map was
+    fitted on; the sd is that of mapped probabilities, by quadrature.
+    """
+    plain = _raw_interval(found, prob, cut)
+    if mapped is None:
+        return plain
+    each = [sigmoid_moments(one.mean - cut, one.var, link=mapped) for one in found.each]
+    first, second = (torch.stack(part).mean(0) for part in zip(*each, strict=True))
+    spread = (second - first**2).clamp_min(0.0).sqrt()
+    return Interval(mapped(plain.mean), spread, mapped(plain.lower), mapped(plain.upper))
+
+
+def _raw_interval(found: Predictors, prob: float, cut: Tensor | float) -> Interval:
+    if not found.members:
+        return sigmoid_interval(found.mean - cut, found.var, prob)
+    mean = torch.stack([one.mean - cut for one in found.members])
+    var = torch.stack([one.var for one in found.members])
+    first, second = (part.mean(0) for part in sigmoid_moments(mean, var))
+    edges = [mixture_quantile(mean, var, tail) for tail in (0.5 - prob / 2.0, 0.5 + prob / 2.0)]
+    spread = (second - first**2).clamp_min(0.0).sqrt()
+    return Interval(first, spread, torch.sigmoid(edges[0]), torch.sigmoid(edges[1]))
+
+
+def mixture_quantile(mean: Tensor, var: Tensor, level: float) -> Tensor:
+    """Quantile of an equal mixture of Gaussians along the first axis, by bisection."""
+    sd = var.clamp_min(1e-12).sqrt()
+    each = mean + float(ndtri(level)) * sd
+    low, high = each.min(0).values, each.max(0).values
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        below = torch.special.ndtr((middle - mean) / sd).mean(0) < level
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return 0.5 * (low + high)
+
+
 def sigmoid_interval(mean: Tensor, var: Tensor, prob: float) -> Interval:
     """Of `sigmoid(a)`, `a ~ N(mean, var)`: moments by quadrature, quantiles exactly."""
     first, second = sigmoid_moments(mean, var)
@@ -188,35 +270,33 @@ def sigmoid_moments(
     return first, second
 
 
-def interest_interval(posterior: Posterior, mean: Tensor, var: Tensor, prob: float) -> Interval:
-    """Of the interest probability at predictors of a scalar family, recalibrated where it is.
-
-    Recalibrated, the bounds are mapped, and so is the mean, as the probability that the map was
-    fitted on; the sd is that of mapped probabilities, by quadrature.
-    """
-    centred = mean - level_cut(posterior)
-    plain, mapped = sigmoid_interval(centred, var, prob), posterior.recalibration
-    if mapped is None:
-        return plain
-    first, second = sigmoid_moments(centred, var, link=mapped)
-    spread = (second - first**2).clamp_min(0.0).sqrt()
-    return Interval(mapped(plain.mean), spread, mapped(plain.lower), mapped(plain.upper))
+def level_survival(posterior: Posterior, found: Predictors) -> Tensor:
+    """rating: P(level index >= k) at predictors, k from 1, recalibrated where it is, (k, ...)."""
+    return recalibrated_survival(posterior, _survival(posterior, found))
 
 
-def level_survival(posterior: Posterior, mean: Tensor, var: Tensor) -> Tensor:
-    """rating: P(level index >= k) at predictors, k from 1, recalibrated where it is, (k, ...).
+def _survival(posterior: Posterior, found: Predictors) -> Tensor:
+    if found.members:
+        cut, each = level_cut(posterior), []
+        for one, own in zip(posterior.each, found.members, strict=True):
+            each.append(_survival(one, replace(own, mean=own.mean - cut + level_cut(one))))
+        return torch.stack(each).mean(0)
+    cuts = increasing_cuts(posterior.values["raw_cuts"])
+    return torch.stack([sigmoid_moments(found.mean - cut, found.var)[0] for cut in cuts])
+
+
+def recalibrated_survival(posterior: Posterior, plain: Tensor) -> Tensor:
+    """P(level index >= k), k from 1, (k, ...), from raw ones.
 
     The map changes P(rating >= the stated level); what is known of the rating given the side of
     that level it falls on stays (Jeffrey's rule).
     """
-    cuts = increasing_cuts(posterior.values["raw_cuts"])
-    plain = torch.stack([sigmoid_moments(mean - cut, var)[0] for cut in cuts])
     if posterior.recalibration is None:
         return plain
     above, below = side_factors(posterior, plain[posterior.level - 1])
     rest = 1.0 - (1.0 - plain) * below
-    stated = torch.arange(1, len(cuts) + 1, device=mean.device) >= posterior.level
-    return torch.where(stated.view(-1, *[1] * mean.ndim), plain * above, rest).to(plain)
+    stated = torch.arange(1, len(plain) + 1, device=plain.device) >= posterior.level
+    return torch.where(stated.view(-1, *[1] * (plain.ndim - 1)), plain * above, rest).to(plain)
 
 
 def side_factors(posterior: Posterior, plain: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,11 +310,11 @@ def side_factors(posterior: Posterior, plain: Tensor) -> tuple[Tensor, Tensor]:
     return mapped / raw, (1.0 - mapped) / (1.0 - raw)
 
 
-def expected_rating(posterior: Posterior, mean: Tensor, var: Tensor) -> Tensor:
+def expected_rating(posterior: Posterior, found: Predictors) -> Tensor:
     """`E[rating]` at predictors: the lowest level plus every step times P(it is taken)."""
     levels = posterior.vocabulary.levels
-    total = torch.full_like(mean, levels[0])
-    for taken, step in zip(level_survival(posterior, mean, var), np.diff(levels), strict=True):
+    total = torch.full_like(found.mean, levels[0])
+    for taken, step in zip(level_survival(posterior, found), np.diff(levels), strict=True):
         total += float(step) * taken
     return total
 
@@ -246,20 +326,39 @@ def draw_states(belief: Belief, n_draws: int, seed: int) -> Tensor:
     noise = noise.to(belief.mean)
     if belief.diagonal:
         return belief.mean[:, None] + belief.cov.sqrt()[:, None] * noise
-    return belief.mean[:, None] + noise @ _root(belief.cov).mT
+    return belief.mean[:, None] + noise @ square_root(belief.cov).mT
 
 
-def _root(cov: Tensor) -> Tensor:
+def square_root(cov: Tensor) -> Tensor:
     """A square root of covariances that may be nearly singular."""
     values, vectors = torch.linalg.eigh(cov)
-    root: Tensor = vectors * values.clamp_min(0.0).sqrt()[:, None, :]
+    root: Tensor = vectors * values.clamp_min(0.0).sqrt()[..., None, :]
     return root
 
 
 def draw_predictors(
     posterior: Posterior, belief: Belief, extra: Tensor, n_draws: int, seed: int = DRAW_SEED
 ) -> Tensor:
-    """Joint draws of every item's predictor, (user, draw, item); the same noise for all users."""
+    """Joint draws of every item's predictor, (user, draw, item); the same noise for all users.
+
+    Draws of the globals, where there are some, take turns.
+    """
+    if not belief.members:
+        return _draw_predictors(posterior, belief, extra, n_draws, seed)
+    many = len(belief.members)
+    drawn = extra.new_empty(len(belief.mean), n_draws, posterior.layout.n_items)
+    for turn, (one, own) in enumerate(zip(posterior.each, belief.members, strict=True)):
+        count = len(range(turn, n_draws, many))
+        if count:
+            shifted = extra + level_cut(posterior) - level_cut(one)
+            drawn[:, turn::many] = _draw_predictors(one, own, shifted, count, seed + 2 * turn)
+    return drawn
+
+
+def _draw_predictors(
+    posterior: Posterior, belief: Belief, extra: Tensor, n_draws: int, seed: int
+) -> Tensor:
+    """At one setting of the globals."""
     found = predictors(posterior, belief, extra)
     drawn = draw_states(belief, n_draws, seed) @ posterior.items.vectors.T
     drawn += (posterior.items.offsets + extra)[:, None]

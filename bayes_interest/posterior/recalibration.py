@@ -31,7 +31,7 @@ from bayes_interest.posterior.probability_map import (
     fit_map,
     line_map,
 )
-from bayes_interest.posterior.score import TABLE_SIZE, interest_level, outcome_chance
+from bayes_interest.posterior.score import TABLE_SIZE, event_survival, interest_level
 from bayes_interest.text.encoder import Encoder
 
 MIN_EVENTS = 20
@@ -107,11 +107,10 @@ def _check_later(posterior: Posterior, log: EventLog) -> None:
 
 def _scalar_evidence(posterior: Posterior, found: Forecasts, events: np.ndarray) -> np.ndarray:
     """Chance of interest one step ahead, for the event's own kind, and the outcome, (event, 2)."""
-    assert found.mean is not None
-    assert found.var is not None
-    chance = outcome_chance(posterior, found.mean, found.var).double().cpu().numpy()[events]
-    outcome = found.history.outcome[events] >= interest_level(posterior)
-    return np.stack((chance, outcome), axis=1)
+    level = interest_level(posterior)
+    index = torch.as_tensor(events, device=posterior.features.device)
+    chance = event_survival(posterior, found, index)[level - 1].double().cpu().numpy()
+    return np.stack((chance, found.history.outcome[events] >= level), axis=1)
 
 
 def _scalar_map(evidence: np.ndarray, method: str) -> ProbabilityMap:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bayes_interest.emissions.logistic import LogisticAverages
 from bayes_interest.emissions.quadrature import nodes_and_weights
 from bayes_interest.events.history import History
 from bayes_interest.model.parameters import emission_of, reliability
@@ -17,16 +18,16 @@ from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     RANK_NODES,
     Interval,
+    Predictors,
     circumstances_of_events,
     draw_predictors,
     draws_interval,
     interest_interval,
     interest_probabilities,
     level_cut,
-    level_survival,
     predictors,
+    recalibrated_survival,
     side_factors,
-    sigmoid_moments,
 )
 from bayes_interest.schema import P_ABOVE, P_LEVEL, P_TIED, P_TOP, TOP_HIT
 
@@ -166,34 +167,41 @@ def _scalar_rows(
     posterior: Posterior, found: Forecasts, part: np.ndarray, prob: float, ranker: _Ranker
 ) -> np.ndarray:
     """mean, sd, lower, upper, log_prob, rank of events of a scalar family, and its details."""
-    history, layout, values = found.history, posterior.layout, posterior.values
+    history = found.history
     index = torch.as_tensor(part, device=posterior.features.device)
-    assert found.mean is not None
-    assert found.var is not None
     belief = found.belief(index)
     extra = circumstances_of_events(posterior, history, part, found.rows)
     everything = predictors(posterior, belief, extra)
     scores = mean_score(everything.mean - level_cut(posterior), everything.var)
-    kind = torch.as_tensor(history.kind_index[part], device=index.device)
-    rho = reliability(values, kind)
-    mean, var = found.mean[index], found.var[index]
-    # The interest probability is that of the reference kind; the outcome has its own.
-    plain = interest_interval(posterior, mean / rho, var / rho**2, prob)
-    outcome = torch.as_tensor(history.outcome[part]).to(mean)
-    chance = emission_of(layout, values).predictive(mean, var, outcome).clamp_min(1e-30)
-    level_probs = []
+    own, chance = _own_predictors(posterior, found, index, part)
+    pairs = list(zip(posterior.each, found.members, strict=True))
+    if pairs:
+        each = [_own_predictors(one, forecasts, index, part) for one, forecasts in pairs]
+        chance = torch.stack([one[1] for one in each]).mean(0)
+        own = replace(own, members=tuple(one[0] for one in each))
+    chance = chance.clamp_min(1e-30)
+    plain = interest_interval(own, prob, mapped=posterior.recalibration)
+    survival = event_survival(posterior, found, index)
+    level = interest_level(posterior)
     if posterior.recalibration is not None:
         if ranker.exposure is not None:
             scores = posterior.recalibration(scores)
-        above, below = side_factors(posterior, outcome_chance(posterior, mean, var))
-        chance = chance * torch.where(outcome >= interest_level(posterior), above, below)
-    if layout.emission == "rating":
-        survival = level_survival(posterior, mean, var)
-        one = torch.ones_like(survival[:1])
-        level_probs = list(torch.cat((one, survival)) - torch.cat((survival, 0.0 * one)))
+        outcome = torch.as_tensor(history.outcome[part], device=index.device)
+        above, below = side_factors(posterior, survival[level - 1])
+        chance = chance * torch.where(outcome >= level, above, below)
+    levels = _level_probs(posterior, survival)
     ranks = torch.as_tensor(ranker.rank(scores, part))
-    columns = [plain.mean, plain.sd, plain.lower, plain.upper, chance.log(), ranks, *level_probs]
+    columns = [plain.mean, plain.sd, plain.lower, plain.upper, chance.log(), ranks, *levels]
     return np.stack([column.double().cpu().numpy() for column in columns])
+
+
+def _level_probs(posterior: Posterior, survival: Tensor) -> list[Tensor]:
+    """rating: P(each level), from raw P(level index >= k)."""
+    if posterior.layout.emission != "rating":
+        return []
+    above = recalibrated_survival(posterior, survival)
+    one = torch.ones_like(above[:1])
+    return list(torch.cat((one, above)) - torch.cat((above, 0.0 * one)))
 
 
 def interest_level(posterior: Posterior) -> int:
@@ -201,9 +209,32 @@ def interest_level(posterior: Posterior) -> int:
     return posterior.level if posterior.layout.emission == "rating" else 1
 
 
-def outcome_chance(posterior: Posterior, mean: Tensor, var: Tensor) -> Tensor:
-    """Raw P(an event's outcome is interest) at its predictor, its own kind counted in."""
-    return sigmoid_moments(mean - level_cut(posterior), var)[0]
+def event_survival(posterior: Posterior, found: Forecasts, index: Tensor) -> Tensor:
+    """Raw P(an event's outcome >= k), k from 1, its own kind counted in, (k, event)."""
+    if found.members:
+        pairs = zip(posterior.each, found.members, strict=True)
+        return torch.stack([event_survival(*pair, index) for pair in pairs]).mean(0)
+    assert found.mean is not None
+    assert found.var is not None
+    mean, averages = found.mean[index], LogisticAverages(found.var[index])
+    cuts = emission_of(posterior.layout, posterior.values).cuts
+    return torch.stack([averages.sigmoid(mean - cut) for cut in cuts])
+
+
+def _own_predictors(
+    posterior: Posterior, found: Forecasts, index: Tensor, part: np.ndarray
+) -> tuple[Predictors, Tensor]:
+    """Of the events' own items, counted from the level's cut, and the outcomes' probabilities."""
+    assert found.mean is not None
+    assert found.var is not None
+    kind = torch.as_tensor(found.history.kind_index[part], device=index.device)
+    mean, var = found.mean[index], found.var[index]
+    outcome = torch.as_tensor(found.history.outcome[part]).to(mean)
+    chance = emission_of(posterior.layout, posterior.values).predictive(mean, var, outcome)
+    # The interest probability is that of the reference kind; the outcome has its own.
+    rho = reliability(posterior.values, kind)
+    shifted = mean / rho - level_cut(posterior)
+    return Predictors(shifted, var / rho**2, torch.zeros_like(var)), chance
 
 
 def mean_score(mean: Tensor, var: Tensor) -> Tensor:

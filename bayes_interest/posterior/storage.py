@@ -38,7 +38,7 @@ from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import Layout, layout_dict
 from bayes_interest.model.prepare import Standardizer, Vocabulary
 from bayes_interest.posterior.learn import resolve_device
-from bayes_interest.posterior.posterior import FitSummary, Posterior
+from bayes_interest.posterior.posterior import FitSummary, Member, Posterior
 from bayes_interest.posterior.probability_map import ProbabilityMap
 
 FORMAT: Final = "bayes_interest posterior"
@@ -128,7 +128,37 @@ def _tensors(posterior: Posterior) -> dict[str, Tensor]:
         "features": posterior.features, "item_cov": posterior.item_cov,
         "text_cov": posterior.text_cov,
         "belief.mean": posterior.belief.mean, "belief.cov": posterior.belief.cov, **values,
+        **_member_tensors(posterior),
     }  # fmt: skip
+
+
+def _member_tensors(posterior: Posterior) -> dict[str, Tensor]:
+    """What the draws of the globals hold, stacked."""
+    members, beliefs = posterior.members, posterior.belief.members
+    if not members:
+        return {}
+    stacked = {
+        f"members.{name}": torch.stack([one.values[name] for one in members])
+        for name in posterior.values
+    }
+    return stacked | {
+        "members/item_cov": torch.stack([one.item_cov for one in members]),
+        "members/mean": torch.stack([one.mean for one in beliefs]),
+        "members/cov": torch.stack([one.cov for one in beliefs]),
+    }
+
+
+def _members(tensors: dict[str, Tensor], names: list[str]) -> tuple[Member, ...]:
+    return tuple(
+        Member({name: tensors[f"members.{name}"][draw] for name in names}, cov)
+        for draw, cov in enumerate(tensors.get("members/item_cov", ()))
+    )
+
+
+def _belief(tensors: dict[str, Tensor]) -> Belief:
+    pairs = zip(tensors.get("members/mean", ()), tensors.get("members/cov", ()), strict=True)
+    members = tuple(Belief(mean, cov) for mean, cov in pairs)
+    return Belief(tensors["belief.mean"], tensors["belief.cov"], members)
 
 
 def _arrays(posterior: Posterior) -> dict[str, np.ndarray]:
@@ -208,13 +238,14 @@ def _rebuild(parts: dict[str, bytes], device: torch.device) -> Posterior:
         item_cov=tensors["item_cov"],
         text_cov=tensors["text_cov"],
         cold_shift=settings["cold_shift"],
-        belief=Belief(tensors["belief.mean"], tensors["belief.cov"]),
+        belief=_belief(tensors),
         last_seconds=arrays["last_seconds"],
         history=History(
             **{name: arrays[f"history.{name}"] for name in _HISTORY}, n_users=settings["n_users"]
         ),
         summary=_summary(settings["summary"]),
         encoder_spec=settings["encoder_spec"],
+        members=_members(tensors, settings["values"]),
         recalibration=_map(settings.get("recalibration"), arrays),
     )  # fmt: skip
 

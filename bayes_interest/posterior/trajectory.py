@@ -29,6 +29,13 @@ def smoothed_beliefs(posterior: Posterior, user: int, seconds: np.ndarray) -> Be
 
     The mean is `y + c`: the smoothed state and, where the model has one, the context.
     """
+    found = _smoothed(posterior, user, seconds)
+    members = tuple(_smoothed(one, user, seconds) for one in posterior.each)
+    return replace(found, members=members)
+
+
+def _smoothed(posterior: Posterior, user: int, seconds: np.ndarray) -> Belief:
+    """At one setting of the globals."""
     looks = moments_of(posterior, np.full(len(seconds), user), seconds)
     log = looks.surroundings.log
     own = np.flatnonzero(log.user_index == user)

@@ -18,6 +18,7 @@ from bayes_interest.posterior.predict import (
     draws_interval,
     interest_interval,
     interest_probabilities,
+    level_cut,
     predictors,
 )
 from bayes_interest.ranking.scores import score, top_k_probability
@@ -57,7 +58,7 @@ def rank_users(
     pick = int(np.random.default_rng(seed).integers(n_draws))
     tables = []
     for row, user in enumerate(users):
-        one = Belief(belief.mean[row : row + 1], belief.cov[row : row + 1])
+        one = belief.take(slice(row, row + 1))
         extra = circumstances(posterior, users[row : row + 1], seconds[row : row + 1])
         allowed = np.zeros(posterior.layout.n_items, dtype=bool)
         allowed[candidates] = True
@@ -91,7 +92,8 @@ def _summaries(
         probs = interest_probabilities(posterior, masked)
         return draws_interval(probs, prob), probs
     found = predictors(posterior, one, extra)
-    interval = interest_interval(posterior, found.mean[0], found.var[0], prob)
+    mine, cut = found.of(0, slice(None)), level_cut(posterior)
+    interval = interest_interval(mine, prob, cut, posterior.recalibration)
     return interval, interest_probabilities(posterior, drawn)
 
 

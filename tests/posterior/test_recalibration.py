@@ -14,20 +14,23 @@ import torch
 
 import bayes_interest as bi
 from bayes_interest.config import EmissionName
+from bayes_interest.emissions.ordered import increasing_cuts
 from bayes_interest.errors import ConfigError, EventError, TimeOrderError
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.posterior import storage
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     DRAW_SEED,
+    Predictors,
     advanced_belief,
     circumstances,
     clock,
     draw_predictors,
+    expected_rating,
     interest_interval,
     level_cut,
 )
-from bayes_interest.posterior.probability_map import binary_log_loss, line_map
+from bayes_interest.posterior.probability_map import EDGE, binary_log_loss, line_map
 from tests.fitted import FAMILIES, QUICK, encoder, fit, model, parts, same
 
 SCALAR: tuple[EmissionName, ...] = ("bernoulli", "rating")
@@ -60,7 +63,7 @@ def mapped(emission: EmissionName) -> InterestModel:
 
 
 def g(probability: Any) -> np.ndarray:
-    x = np.asarray(probability, dtype=float)
+    x = np.clip(np.asarray(probability, dtype=float), EDGE, 1.0 - EDGE)
     odds = (x / (1.0 - x)) ** SLOPE * np.exp(BIAS)
     return odds / (1.0 + odds)
 
@@ -85,7 +88,9 @@ def test_sd_is_that_of_mapped_draws(emission: EmissionName) -> None:
     mean, var = torch.tensor([-1.0, 0.3, 2.0]), torch.tensor([0.5, 1.5, 0.2])
     noise = torch.randn(200_000, 3, generator=torch.Generator().manual_seed(1))
     draws = torch.sigmoid(mean - level_cut(posterior) + noise * var.sqrt())
-    found = interest_interval(posterior, mean, var, 0.9)
+    found = interest_interval(
+        Predictors(mean, var, 0.0 * var), 0.9, level_cut(posterior), posterior.recalibration
+    )
     np.testing.assert_allclose(found.sd, g(draws).std(0), rtol=0.02)
 
 
@@ -128,12 +133,12 @@ def test_scores_of_events_are_mapped(emission: EmissionName) -> None:
     np.testing.assert_array_equal(table["rank"], raw["rank"])
     level = it.posterior.level if emission == "rating" else 1
     above = test["value"].to_numpy() >= level
-    below = (1.0 - g(raw["mean"])) / (1.0 - raw["mean"])
-    side = np.where(above, g(raw["mean"]) / raw["mean"], below)
-    np.testing.assert_allclose(table["log_prob"], raw["log_prob"] + np.log(side), atol=1e-4)
     if emission == "bernoulli":
-        chance = np.where(above, table["mean"], 1.0 - table["mean"])
-        np.testing.assert_allclose(table["log_prob"], np.log(chance), atol=1e-4)
+        chance = np.where(above, np.exp(raw["log_prob"]), 1.0 - np.exp(raw["log_prob"]))
+    else:
+        chance = raw.filter(like="p_level=").to_numpy()[:, level:].sum(1)
+    side = np.where(above, g(chance) / chance, (1.0 - g(chance)) / (1.0 - chance))
+    np.testing.assert_allclose(table["log_prob"], raw["log_prob"] + np.log(side), atol=1e-4)
 
 
 def test_ratings_keep_what_is_known_given_the_side() -> None:
@@ -144,8 +149,7 @@ def test_ratings_keep_what_is_known_given_the_side() -> None:
     level = it.posterior.level
     np.testing.assert_allclose(new.sum(1), 1.0, atol=1e-6)
     np.testing.assert_allclose(old.sum(1), 1.0, atol=1e-6)
-    np.testing.assert_allclose(new[:, level:].sum(1), table["mean"], atol=1e-5)
-    np.testing.assert_allclose(old[:, level:].sum(1), raw["mean"], atol=1e-5)
+    np.testing.assert_allclose(new[:, level:].sum(1), g(old[:, level:].sum(1)), atol=1e-5)
     for part in (slice(None, level), slice(level, None)):
         given_side = [p[:, part] / p[:, part].sum(1, keepdims=True) for p in (new, old)]
         np.testing.assert_allclose(*given_side, atol=1e-4)
@@ -154,13 +158,20 @@ def test_ratings_keep_what_is_known_given_the_side() -> None:
 
 
 def test_expected_rating_is_that_of_the_mapped_levels() -> None:
-    it, event = mapped("rating"), parts("rating")[1].iloc[:1]
-    probs = it.score_events(event, detail=True).filter(like="p_level=").to_numpy()[0]
-    at = event["timestamp"].iloc[0]
-    table = it.interest(event["user_id"].tolist(), event["item_id"].tolist(), at=at)
-    assert table["expected_rating"].iloc[0] == pytest.approx(
-        probs @ np.arange(len(probs)), rel=1e-4
-    )
+    posterior = mapped("rating").posterior
+    mean, var = torch.tensor([-0.5, 1.0]), torch.tensor([0.5, 1.2])
+    x = np.linspace(-8.0, 8.0, 4_001)[:, None]  # a fine grid of the normal
+    weight = np.exp(-0.5 * x**2) / np.exp(-0.5 * x**2).sum()
+    a = mean.numpy() + x * np.sqrt(var.numpy())
+    cuts = increasing_cuts(posterior.values["raw_cuts"]).numpy()
+    above = [(weight / (1.0 + np.exp(cut - a))).sum(0) for cut in cuts]
+    probs = -np.diff(np.array([np.ones(2), *above, np.zeros(2)]), axis=0)
+    chance = above[posterior.level - 1]
+    low, high = (1.0 - g(chance)) / (1.0 - chance), g(chance) / chance
+    side = np.where(np.arange(len(probs))[:, None] >= posterior.level, high, low)
+    expected = np.array(posterior.vocabulary.levels) @ (probs * side)
+    found = expected_rating(posterior, Predictors(mean, var, 0.0 * var))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_choices_are_a_softmax_at_another_temperature() -> None:
@@ -378,4 +389,5 @@ def test_both_maps_count_in_the_product() -> None:
         found[name] = table.set_index("item_id")["mean"]
     interest = model("bernoulli").interest(users=["u00001"]).set_index("item_id")["mean"]
     np.testing.assert_allclose(found["even"], interest[found["even"].index] / 11, rtol=0.05)
-    assert (found["dim"] < 0.1 * found["raw"][found["dim"].index]).all()
+    assert (found["dim"] < found["raw"][found["dim"].index]).all()
+    assert found["dim"].sum() < 0.5 * found["raw"].sum()

@@ -1,0 +1,187 @@
+"""Draws of the globals from their posterior, users' states integrated out.
+
+The collapsed ELBO stands for the log evidence of the outcomes given the globals. Its maximum and
+curvature there give a Gaussian (Laplace); chains of Hamiltonian Monte Carlo that start in it and
+move in its metric take the draws from the Gaussian to the density itself. All settings of the
+globals, be they chains or probes of the curvature, are evaluated at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bayes_interest.model.batch import Batch
+from bayes_interest.model.elbo import chains_objective, fit_chains
+from bayes_interest.model.parameters import BY_MOMENTS
+from bayes_interest.model.whitened import Whitened, chains_at
+from bayes_interest.statespace.kalman import ScalarSites
+
+COLD_STEPS, WARM_STEPS, SITE_TOLERANCE = 60, 4, 1e-3
+MAX_NUMBERS = 10_000_000
+"""Numbers of the largest array, the covariances (setting, user, step, D, D)."""
+PROBE = 0.03
+NEWTON_STEPS, NEWTON_REACH, GOOD_ENOUGH = 6, 1.5, 0.01
+LEAST_STEP, STEP_SHRINK = 0.05, 0.4
+LEAST_CURVATURE = 0.25
+LEAPS, LEAP = 4, 0.35
+
+SiteBlocks = tuple[ScalarSites, ...]
+
+
+@dataclass(frozen=True)
+class Density:
+    """Log joint density of outcomes and globals at some settings."""
+
+    value: Tensor  # (setting,)
+    slope: Tensor  # (setting, dim)
+    sites: SiteBlocks  # by block, (setting * user, step)
+
+
+class Collapsed:
+    """The log joint density as a function of the whitened globals.
+
+    `weight` multiplies the users' share, for a sample of them that stands for all.
+    """
+
+    def __init__(
+        self, whitened: Whitened, features: Tensor, batches: Sequence[Batch], weight: float = 1.0
+    ) -> None:
+        self.whitened, self.features = whitened, features
+        self.batches, self.weight = tuple(batches), weight
+
+    def __call__(self, point: Tensor, sites: SiteBlocks | None = None) -> Density:
+        """At points (setting, dim); `sites` of the same number of settings nearby save steps."""
+        value = -0.5 * (point**2).sum(1)
+        slope, after = -point, []
+        for number, batch in enumerate(self.batches):
+            found = self._block(batch, point, None if sites is None else sites[number])
+            value, slope = value + self.weight * found[0], slope + self.weight * found[1]
+            after.append(found[2])
+        return Density(value, slope, tuple(after))
+
+    def _block(
+        self, batch: Batch, point: Tensor, sites: ScalarSites | None
+    ) -> tuple[Tensor, Tensor, ScalarSites]:
+        """ELBO, slope and sites of one block of users, a few settings at a time."""
+        n_users, n_steps = batch.mask.shape
+        size = n_users * n_steps * self.whitened.layout.state_dim**2
+        values, slopes, after, step = [], [], [], max(1, MAX_NUMBERS // size)
+        for at in range(0, len(point), step):
+            here = point[at : at + step].detach().requires_grad_()
+            chains = chains_at(self.whitened, self.features, batch, here)
+            own = None
+            if sites is not None:
+                rows = slice(at * n_users, (at + len(here)) * n_users)
+                own = ScalarSites(sites.linear[rows], sites.precision[rows])
+            n = COLD_STEPS if own is None else WARM_STEPS
+            found = fit_chains(chains, own, n, SITE_TOLERANCE)
+            (slope,) = torch.autograd.grad(chains_objective(chains, found), here)
+            values.append(found.elbo.reshape(len(here), -1).sum(1))
+            slopes.append(slope)
+            after.append(found.sites)
+        linear = torch.cat([one.linear for one in after])
+        precision = torch.cat([one.precision for one in after])
+        return torch.cat(values), torch.cat(slopes), ScalarSites(linear, precision)
+
+
+def repeated(sites: SiteBlocks, times: int) -> SiteBlocks:
+    """The sites of one setting for many settings around it."""
+    return tuple(
+        ScalarSites(one.linear.repeat(times, 1), one.precision.repeat(times, 1)) for one in sites
+    )
+
+
+@dataclass(frozen=True)
+class Laplace:
+    """The Gaussian at the mode."""
+
+    mode: Tensor  # (dim,)
+    precision: Tensor  # (dim, dim)
+    sites: SiteBlocks  # at the mode
+
+
+def laplace(density: Collapsed, start: Tensor, n_steps: int = NEWTON_STEPS) -> Laplace:
+    """Newton's method with the curvature by central differences; no step leaves it at `start`.
+
+    Scales of effects stay where they start: where a log says little, the mode over effects and
+    their scale together lies far from where their posterior is.
+    """
+    mode, here = start, density(start[None])
+    free = density.whitened.mask(lambda name: name not in BY_MOMENTS).to(start)
+    for _ in range(n_steps):
+        precision = _curvature(density, mode, here.sites)
+        precision = precision * free * free[:, None] + torch.diag(1.0 - free)
+        step = torch.linalg.solve(precision, here.slope[0] * free)
+        step, size = step * (NEWTON_REACH / step.abs().max()).clamp_max(1.0), 1.0
+        there = density((mode + step)[None], here.sites)
+        while float(there.value[0]) < float(here.value[0]) and size > LEAST_STEP:
+            size *= STEP_SHRINK
+            there = density((mode + size * step)[None], here.sites)
+        gained = float(there.value[0] - here.value[0])
+        if gained > 0.0:
+            mode, here = mode + size * step, there
+        if gained < GOOD_ENOUGH:
+            break
+    return Laplace(mode, _curvature(density, mode, here.sites), here.sites)
+
+
+def _curvature(density: Collapsed, mode: Tensor, sites: SiteBlocks) -> Tensor:
+    """Minus the Hessian, made positive definite."""
+    dim = len(mode)
+    probes = PROBE * torch.eye(dim, dtype=mode.dtype, device=mode.device)
+    found = density(torch.cat((mode + probes, mode - probes)), repeated(sites, 2 * dim))
+    hessian = (found.slope[dim:] - found.slope[:dim]) / (2.0 * PROBE)
+    values, vectors = torch.linalg.eigh(0.5 * (hessian + hessian.T))
+    cleaned: Tensor = (vectors * values.abs().clamp_min(LEAST_CURVATURE)) @ vectors.T
+    return cleaned
+
+
+def draw_points(
+    density: Collapsed, fit: Laplace, n_draws: int, sweeps: int, generator: torch.Generator
+) -> Tensor:
+    """Points (draw, dim): draws from the Gaussian, each moved by `sweeps` of its own chain."""
+    root = torch.linalg.cholesky(fit.precision)
+
+    def normal() -> Tensor:
+        noise = torch.randn(n_draws, len(fit.mode), generator=generator, dtype=torch.float64)
+        return noise.to(fit.mode)
+
+    def placed(inner: Tensor) -> Tensor:
+        return fit.mode + torch.linalg.solve_triangular(root.T, inner.T, upper=True).T
+
+    def slope(outer: Tensor) -> Tensor:
+        return torch.linalg.solve_triangular(root, outer.T, upper=False).T
+
+    inner = normal()
+    if not sweeps:
+        return placed(inner)
+    here = density(placed(inner), repeated(fit.sites, n_draws))
+    for _ in range(sweeps):
+        momentum = normal()
+        energy = here.value - 0.5 * (momentum**2).sum(1)
+        there, moved = here, inner
+        for _ in range(LEAPS):
+            momentum = momentum + 0.5 * LEAP * slope(there.slope)
+            moved = moved + LEAP * momentum
+            there = density(placed(moved), there.sites)
+            momentum = momentum + 0.5 * LEAP * slope(there.slope)
+        change = there.value - 0.5 * (momentum**2).sum(1) - energy
+        uniform = torch.rand(n_draws, generator=generator, dtype=torch.float64).to(change)
+        take = torch.log(uniform) < change
+        inner = torch.where(take[:, None], moved, inner)
+        here = _chosen(take, there, here)
+    return placed(inner)
+
+
+def _chosen(take: Tensor, yes: Density, no: Density) -> Density:
+    sites = []
+    for one, other in zip(yes.sites, no.sites, strict=True):
+        rows = take.repeat_interleave(len(one.linear) // len(take))[:, None]
+        linear = torch.where(rows, one.linear, other.linear)
+        sites.append(ScalarSites(linear, torch.where(rows, one.precision, other.precision)))
+    value = torch.where(take, yes.value, no.value)
+    return Density(value, torch.where(take[:, None], yes.slope, no.slope), tuple(sites))

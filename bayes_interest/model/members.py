@@ -1,0 +1,64 @@
+"""How sure the globals are after a fit: settings of them drawn from their posterior.
+
+Where the log and the model are small, all globals are drawn, items included. Else only those that
+every user shares (drift scales, mean state, intercept, bias or cut points, reliabilities), from
+the curvature on a sample of users; items keep the Gaussian of their own that the fit gives them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bayes_interest.events.history import length_batches, pad_users
+from bayes_interest.model.ensemble import NEWTON_STEPS, Collapsed, draw_points, laplace
+from bayes_interest.model.parameters import COVARIATES, Globals
+from bayes_interest.model.problem import Problem
+from bayes_interest.model.whitened import Whitened
+
+SHARED = ("log_drift", "mean", "intercept", "bias", "raw_cuts", "log_reliability")
+MAX_WORK = 300_000
+"""Parameters times events up to which all globals are drawn."""
+BLOCK_EVENTS = 8_192
+SWEEPS = 12
+
+
+def draws_all(problem: Problem) -> bool:
+    """Whether the problem is small enough to draw all globals together."""
+    whitened = _whitened(problem, {}, True)
+    return whitened.dim * len(problem.history) <= MAX_WORK
+
+
+def _whitened(problem: Problem, values: Globals, everything: bool) -> Whitened:
+    layout = problem.layout
+    names = [name for name in layout.shapes() if everything or name in SHARED]
+    return Whitened.of(layout, values, tuple(name for name in names if name != COVARIATES))
+
+
+def draw_members(problem: Problem, values: Globals, n_draws: int, seed: int) -> list[Globals]:
+    """Settings of the globals around the fitted ones, for a scalar family without context."""
+    everything = draws_all(problem)
+    whitened = _whitened(problem, values, everything)
+    users = np.flatnonzero(problem.history.lengths)
+    if not everything:
+        users = _sample(problem.history.lengths, MAX_WORK // whitened.dim, seed)
+    lengths = problem.history.lengths[users]
+    blocks = [users[rows] for rows in length_batches(lengths, BLOCK_EVENTS)]
+    device = problem.features.device
+    batches = [problem.batch(pad_users(problem.history, rows, device)) for rows in blocks]
+    weight = float(len(problem.history) / lengths.sum())
+    density = Collapsed(whitened, problem.features, batches, weight)
+    start = whitened.point(values)
+    generator = torch.Generator().manual_seed(seed)
+    steps, sweeps = (NEWTON_STEPS, SWEEPS) if everything else (0, 0)
+    found = laplace(density, start, steps)
+    drawn = whitened.values(draw_points(density, found, n_draws, sweeps, generator))
+    return [{name: value[draw].clone() for name, value in drawn.items()} for draw in range(n_draws)]
+
+
+def _sample(lengths: np.ndarray, n_events: int, seed: int) -> np.ndarray:
+    """Random users with about `n_events` events together."""
+    users = np.flatnonzero(lengths)
+    users = np.random.default_rng(seed).permutation(users)
+    count = int(np.searchsorted(lengths[users].cumsum(), n_events)) + 1
+    return np.sort(users[:count])

@@ -1,0 +1,115 @@
+"""The globals as independent standard normals, many settings of them at once.
+
+A parameter is `mean + scale * point` with mean and scale of its prior, so that effects whose
+scale is a parameter too (residuals, offsets) stay apart from it (non-centred; Papaspiliopoulos,
+Roberts & Skold 2007).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bayes_interest.model.batch import Batch
+from bayes_interest.model.elbo import Chains, EventTerms
+from bayes_interest.model.parameters import (
+    COVARIATES,
+    Globals,
+    Layout,
+    emission_of,
+    item_terms,
+    prior,
+    reliability,
+    weighed,
+)
+from bayes_interest.statespace.random_walk import Transition, elapsed_growth
+
+
+@dataclass(frozen=True)
+class Whitened:
+    """Which parameters vary, and the values of those that do not."""
+
+    layout: Layout
+    names: tuple[str, ...]
+    fixed: Globals
+
+    @staticmethod
+    def of(layout: Layout, values: Globals, names: tuple[str, ...]) -> Whitened:
+        """Everything but `names` stays at `values`."""
+        order = tuple(name for name in layout.shapes() if name in names)
+        return Whitened(layout, order, {k: v for k, v in values.items() if k not in names})
+
+    @property
+    def dim(self) -> int:
+        """Numbers that vary."""
+        shapes = self.layout.shapes()
+        return sum(math.prod(shapes[name]) for name in self.names)
+
+    def mask(self, wanted: Callable[[str], bool]) -> Tensor:
+        """1 where a number belongs to a parameter that is wanted, (dim,)."""
+        sizes = {name: math.prod(self.layout.shapes()[name]) for name in self.names}
+        return torch.cat([torch.full((n,), float(wanted(name))) for name, n in sizes.items()])
+
+    def values(self, point: Tensor) -> Globals:
+        """All globals at points (setting, dim): each (setting, *shape)."""
+        found: Globals = torch.func.vmap(self._values)(point)
+        many = {name: value.expand(len(point), *value.shape) for name, value in self.fixed.items()}
+        return many | found
+
+    def _values(self, point: Tensor) -> Globals:
+        values, at, shapes = dict(self.fixed), 0, self.layout.shapes()
+        for name in self.names:
+            size = math.prod(shapes[name])
+            mean, scale = prior(self.layout, name, values, point)
+            values[name] = mean + scale * point[at : at + size].reshape(shapes[name])
+            at += size
+        return {name: values[name] for name in self.names}
+
+    def point(self, values: Globals) -> Tensor:
+        """The point (dim,) of one setting."""
+        parts = []
+        for name in self.names:
+            mean, scale = prior(self.layout, name, values, values["mean"])
+            parts.append(((values[name] - mean) / scale).reshape(-1))
+        return torch.cat(parts)
+
+
+def chains_at(whitened: Whitened, features: Tensor, batch: Batch, point: Tensor) -> Chains:
+    """The users' chains at every setting, one after the other: (setting * user, step)."""
+    layout, many = whitened.layout, len(point)
+    values = whitened.values(point)
+
+    def stacked(tensor: Tensor) -> Tensor:
+        return tensor.expand(many, *batch.mask.shape).reshape(-1, batch.mask.shape[1])
+
+    def one(own: Globals) -> tuple[Tensor, Tensor]:
+        items = item_terms(layout, own, features)
+        rho, offset = reliability(own, batch.kind), items.offsets[batch.item]
+        if COVARIATES in own:
+            offset = offset + weighed(batch.covariates, own[COVARIATES])
+        vectors = items.vectors[batch.item]
+        if batch.context is not None:
+            offset = offset + (vectors * batch.context).sum(-1)
+        return vectors * rho[..., None], offset * rho
+
+    x, offset = torch.func.vmap(one)(values)
+    decay, growth = elapsed_growth(batch.elapsed_days, layout.half_life_days)
+    variance = growth[..., None] * torch.exp(2.0 * values["log_drift"])[:, None, None]
+    if "log_event_drift" in values and batch.moves is not None:
+        moved = torch.exp(2.0 * values["log_event_drift"])[:, None, None]
+        variance = variance + batch.moves[..., None] * moved
+    walk = Transition(stacked(decay)[..., None], variance.flatten(0, 1))
+    terms = EventTerms(x.flatten(0, 1), offset.flatten(0, 1))
+    own = {name: values[name] for name in ("raw_cuts", "log_noise_scale") if name in values}
+    rows = {name: _rows(value, len(batch.mask)) for name, value in own.items()}
+    emission = emission_of(layout, rows | {"mean": values["mean"]})
+    return Chains(emission, terms, walk, stacked(batch.outcome), stacked(batch.mask))
+
+
+def _rows(value: Tensor, n_users: int) -> Tensor:
+    """A parameter of every setting (setting, ...) for each of its users, (row, 1, ...)."""
+    return value.repeat_interleave(n_users, 0)[:, None]

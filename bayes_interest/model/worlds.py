@@ -1,0 +1,53 @@
+"""Worlds drawn from the Pyro program itself: globals, states and outcomes together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor
+
+from bayes_interest.events.history import make_history
+from bayes_interest.model.batch import whole_batch
+from bayes_interest.model.generative import Design, interest_program, walk_path
+from bayes_interest.model.parameters import Globals, Layout
+from bayes_interest.schema import SECONDS_PER_DAY
+
+
+@dataclass(frozen=True)
+class World:
+    """A log with everything that is hidden in real ones."""
+
+    design: Design  # its batch holds the outcomes
+    values: Globals
+    states: Tensor  # deviation y_u at every event, (user, step, state_dim)
+
+
+def draw_world(layout: Layout, lengths: np.ndarray, n_shown: int, days: float, seed: int) -> World:
+    """Users with `lengths` (user,) events at random times over `days`; items below `n_shown`.
+
+    Items from `n_shown` on have a text and no event. Global random state is left alone.
+    """
+    rng = np.random.default_rng(seed)
+    n_events = int(lengths.sum())
+    nothing = np.zeros(n_events, dtype=np.int64)
+    history = make_history(
+        np.repeat(np.arange(len(lengths)), lengths),
+        rng.integers(0, n_shown, n_events),
+        rng.uniform(0.0, days * SECONDS_PER_DAY, n_events),
+        nothing,
+        nothing,
+        len(lengths),
+    )
+    features = torch.as_tensor(rng.standard_normal((layout.n_items, layout.embed_dim)))
+    design = Design(layout, features, whole_batch(history, torch.float64))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        trace = pyro.poutine.trace(interest_program).get_trace(design, observed=False)
+    found = {name: node["value"] for name, node in trace.nodes.items() if node["type"] == "sample"}
+    values = {name: found[name] for name in layout.shapes()}
+    states = walk_path(found["innovation"], design.batch.walk(layout, values))
+    outcome = found["outcome"].to(torch.float64) * design.batch.mask
+    return World(replace(design, batch=replace(design.batch, outcome=outcome)), values, states)
