@@ -9,7 +9,7 @@ READY := .venv/.installed
 NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format slow bench bench-accuracy clean
+.PHONY: help setup demo test lint format slow bench bench-accuracy sbc clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,11 @@ bench: bench-accuracy  ## compare with others (see benchmarks/)
 bench-accuracy: export OMP_NUM_THREADS = 1
 bench-accuracy: $(READY)  ## every model on every real log; hours, resumable
 	$(BIN)/python -m benchmarks.accuracy --data $(DATA)
+
+sbc: export OMP_NUM_THREADS = 1
+sbc: export NUMBA_NUM_THREADS = 1
+sbc: $(READY)  ## simulation-based calibration, 1,000 worlds a family; an hour, resumable
+	$(BIN)/python -m benchmarks.sbc --workers $(WORKERS)
 
 clean:  ## remove outputs and caches; .venv stays
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from bayes_interest.config import FitConfig, ModelConfig
     from bayes_interest.evaluation.backtest import backtest, score_backtest
     from bayes_interest.evaluation.calibration import Calibration, calibration
+    from bayes_interest.evaluation.feedback import simulate_feedback, summarize_feedback
     from bayes_interest.evaluation.leaks import check_no_peeking
+    from bayes_interest.evaluation.policies import FeedbackStart, Policy
     from bayes_interest.evaluation.protocol import Recommender
     from bayes_interest.evaluation.scores import BacktestScores
+    from bayes_interest.evaluation.selective import risk_coverage
     from bayes_interest.evaluation.summarize import summarize
     from bayes_interest.evaluation.table import evaluate
     from bayes_interest.events.read import EventLog, ItemTable, read_events, read_items
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from bayes_interest.exposed_interest import ExposedInterest
     from bayes_interest.interest_model import InterestModel
     from bayes_interest.model.simulate import Simulation, simulate
+    from bayes_interest.ranking.above import ItemsAbove
     from bayes_interest.recalibrated_interest import RecalibratedInterest
     from bayes_interest.text.encoder import TextEncoder
     from bayes_interest.text.hashing import HashingEncoder
@@ -58,14 +62,17 @@ __all__ = [
     "EventError",
     "EventLog",
     "ExposedInterest",
+    "FeedbackStart",
     "FitConfig",
     "HashingEncoder",
     "InputError",
     "InterestModel",
     "ItemError",
     "ItemTable",
+    "ItemsAbove",
     "ModelConfig",
     "NotFittedError",
+    "Policy",
     "PrecomputedVectors",
     "RecalibratedInterest",
     "Recommender",
@@ -81,10 +88,13 @@ __all__ = [
     "evaluate",
     "read_events",
     "read_items",
+    "risk_coverage",
     "score_backtest",
     "simulate",
+    "simulate_feedback",
     "split_by_time",
     "summarize",
+    "summarize_feedback",
     "tune",
 ]
 
@@ -94,11 +104,14 @@ _HOME: Final = {
     "CleaningReport": "bayes_interest.events.validate",
     "EventLog": "bayes_interest.events.read",
     "ExposedInterest": "bayes_interest.exposed_interest",
+    "FeedbackStart": "bayes_interest.evaluation.policies",
     "FitConfig": "bayes_interest.config",
     "HashingEncoder": "bayes_interest.text.hashing",
     "InterestModel": "bayes_interest.interest_model",
     "ItemTable": "bayes_interest.events.read",
+    "ItemsAbove": "bayes_interest.ranking.above",
     "ModelConfig": "bayes_interest.config",
+    "Policy": "bayes_interest.evaluation.policies",
     "PrecomputedVectors": "bayes_interest.text.precomputed",
     "RecalibratedInterest": "bayes_interest.recalibrated_interest",
     "Recommender": "bayes_interest.evaluation.protocol",
@@ -109,12 +122,17 @@ _HOME: Final = {
     "check_no_peeking": "bayes_interest.evaluation.leaks",
     "compare": "bayes_interest.baselines.compare",
     "evaluate": "bayes_interest.evaluation.table",
+    "sbc": "bayes_interest.evaluation.sbc",
+    "sbc_table": "bayes_interest.evaluation.sbc",
     "read_events": "bayes_interest.events.read",
     "read_items": "bayes_interest.events.read",
+    "risk_coverage": "bayes_interest.evaluation.selective",
     "score_backtest": "bayes_interest.evaluation.backtest",
     "simulate": "bayes_interest.model.simulate",
+    "simulate_feedback": "bayes_interest.evaluation.feedback",
     "split_by_time": "bayes_interest.events.split",
     "summarize": "bayes_interest.evaluation.summarize",
+    "summarize_feedback": "bayes_interest.evaluation.feedback",
     "tune": "bayes_interest.tuning",
 }
 """Where each name lives that is loaded on first use."""

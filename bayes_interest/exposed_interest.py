@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bayes_interest.errors import ConfigError
 from bayes_interest.events.read import read_events, read_items
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.posterior import answers
+from bayes_interest.ranking.pairs import compare_items
 from bayes_interest.ranking.recommend import recommend
 from bayes_interest.text.encoder import Encoder
 
@@ -109,15 +110,41 @@ class ExposedInterest:
         prob: float = 0.9,
         n_draws: int = 200,
         seed: int = 0,
+        *,
+        looks: int | None = None,
+        rank_intervals: bool = False,
+        abstain: float | None = None,
+        fallback: str | Iterable[Any] = "popular",
     ) -> pd.DataFrame:
-        """Slates as `InterestModel.rank` gives them.
+        """Slates as `InterestModel.rank` gives them; for "diverse" looks are as for choice.
 
         `mean`, `sd`, `lower` and `upper` are of P(the next choice is this item among the allowed
         candidates, and it meets interest), from `n_draws` joint draws.
         """
         return recommend(
             self.outcome.posterior, users, k, by, at, candidates, exclude_seen, prob, n_draws, seed,
-            self.exposure.posterior,
+            self.exposure.posterior, looks=looks, rank_intervals=rank_intervals, abstain=abstain,
+            fallback=fallback,
+        )  # fmt: skip
+
+    def compare_items(
+        self,
+        users: Iterable[Any] | None = None,
+        items: Iterable[Any] | None = None,
+        pairs: Iterable[Sequence[Any]] | None = None,
+        at: object = None,
+        prob: float = 0.9,
+        n_draws: int = 400,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Which of two items stands higher by the product; see `InterestModel.compare_items`.
+
+        `mean`, `sd`, `lower` and `upper` are of the difference of the products' logarithms, from
+        `n_draws` joint draws.
+        """
+        return compare_items(
+            self.outcome.posterior, users, items, pairs, at, prob, self.exposure.posterior,
+            n_draws, seed,
         )  # fmt: skip
 
     def score_events(
@@ -129,15 +156,17 @@ class ExposedInterest:
         n_draws: int = 64,
         *,
         k: int | None = None,
+        certainty: bool = False,
     ) -> pd.DataFrame:
         """Predict every event from its past; columns as in `InterestModel.score_events`.
 
-        `mean` to `log_prob` are those of the outcome model; `rank` and `slate` go by the product.
+        `mean` to `log_prob` are those of the outcome model; `rank`, `slate` and its
+        certainty go by the product.
         """
         table = None if items is None else read_items(items)
         return answers.score_events(
             self.outcome.posterior, read_events(events), table, self.encoder, exclude_seen, prob,
-            n_draws, k, self.exposure.posterior,
+            n_draws, k, self.exposure.posterior, certainty,
         )  # fmt: skip
 
     def save(self, folder: str | Path) -> None:

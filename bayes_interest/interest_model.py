@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,17 @@ import pandas as pd
 
 from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import NotFittedError
+from bayes_interest.evaluation.diagnose import diagnose
 from bayes_interest.events.read import read_events, read_items
 from bayes_interest.posterior import answers
+from bayes_interest.posterior.changes import changes
 from bayes_interest.posterior.learn import learn
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.probability_map import MethodName
 from bayes_interest.posterior.recalibration import recalibrated
 from bayes_interest.posterior.storage import load_posterior, save_posterior
+from bayes_interest.ranking.above import ItemsAbove, items_above
+from bayes_interest.ranking.pairs import compare_items
 from bayes_interest.ranking.recommend import recommend
 from bayes_interest.text.encoder import Encoder, TextEncoder, encoder_from_spec
 
@@ -96,17 +100,109 @@ class InterestModel:
         n_draws: int = 200,
         seed: int = 0,
         *,
+        looks: int | None = None,
+        rank_intervals: bool = False,
+        abstain: float | None = None,
+        fallback: str | Iterable[Any] = "popular",
         raw: bool = False,
     ) -> pd.DataFrame:
         """Slates: user_id, rank, item_id, score, mean, sd, lower, upper, p_top_k.
 
         `by` is "mean", "lower" (careful), "upper" (curious), "thompson" (one joint draw, by
-        `seed`) or "p_top_k" (probability of being among the k best). For choice the probabilities
-        are among the candidates allowed for the user. Fewer than k rows where fewer are allowed.
+        `seed`), "p_top_k" (probability of being among the k best) or "diverse" (items that
+        together make it likeliest that at least one is engaged with in `looks` looks at the
+        slate, by default one, for choice the next ten choices; the score is what an item adds).
+        For choice the probabilities are among the candidates allowed for the user. Fewer than k
+        rows where fewer are allowed.
+
+        `rank_intervals` adds expected_rank, rank_lower and rank_upper: the entry's rank among the
+        allowed candidates in the joint draws, and whole ranks that hold it with mass `prob`.
+
+        `abstain` adds slate_certainty, the expected share of the user's own slate that is truly
+        among the k best (the mean of its p_top_k), and basis: "own interest", or for users whose
+        certainty is below `abstain` the fallback, whose items they get: "popular" (the ranking of
+        somebody without events, scored so) or given item ids, best first ("list"). mean to
+        p_top_k stay the user's own. With 0 the figure is shown and nobody falls back.
+
         `raw` leaves out what `recalibrate` has learned.
         """
         return recommend(
-            self._answering(raw), users, k, by, at, candidates, exclude_seen, prob, n_draws, seed
+            self._answering(raw), users, k, by, at, candidates, exclude_seen, prob, n_draws, seed,
+            looks=looks, rank_intervals=rank_intervals, abstain=abstain, fallback=fallback,
+        )  # fmt: skip
+
+    def compare_items(
+        self,
+        users: Iterable[Any] | None = None,
+        items: Iterable[Any] | None = None,
+        pairs: Iterable[Sequence[Any]] | None = None,
+        at: object = None,
+        prob: float = 0.9,
+    ) -> pd.DataFrame:
+        """Is a user more interested in one item than in another, and how sure is that?
+
+        `items` compares all of them with each other, `pairs` given (item, other) ids. Rows:
+        user_id, item_id, other_item_id, probability (that the interest in item_id is the higher),
+        mean, sd, lower, upper (of the difference of their predictors, in logits). From the joint
+        posterior of both: what is uncertain of the user counts only where the items differ. Exact
+        for every family, for the predictors are Gaussian and order the probabilities.
+        """
+        return compare_items(self.posterior, users, items, pairs, at, prob)
+
+    def above(
+        self,
+        users: Iterable[Any] | None = None,
+        p: float = 0.5,
+        c: float = 0.9,
+        at: object = None,
+        candidates: Iterable[Any] | None = None,
+        exclude_seen: bool = True,
+        prob: float = 0.9,
+        n_draws: int = 400,
+        seed: int = 0,
+    ) -> ItemsAbove:
+        """All items with P(interest probability > p) >= c: a list that may be empty.
+
+        Returns `.items` (user_id, item_id, probability, mean, sd, lower, upper) and `.users` (a
+        row per user: n_items, n_candidates, the nearest item with its probability, and why the
+        list is empty where it is). Exact for bernoulli and rating; for choice, where probabilities
+        are among the candidates and small, from `n_draws` joint draws.
+        """
+        return items_above(
+            self.posterior, users, p, c, at, candidates, exclude_seen, prob, n_draws, seed
+        )
+
+    def changes(
+        self,
+        users: Iterable[Any] | None = None,
+        items: Iterable[Any] | None = None,
+        since: object = None,
+        at: object = None,
+        prob: float = 0.9,
+        *,
+        themes: Mapping[str, object] | None = None,
+        top: int | None = None,
+        n_draws: int = 400,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Has a user's interest risen or fallen since a date?
+
+        Rows: user_id, item_id (or theme), since, at, change, lower, upper, probability_change,
+        p_risen, p_fallen. `change` is that of the predictor (logits), for choice of the log
+        probability among all items (by `n_draws` joint draws); `lower` and `upper` hold it with
+        mass `prob`. From the joint posterior of both moments given all events. Only the user's
+        interest moves: popularity and the like are held at their value at `at`, by default the
+        latest absorbed event. Smoothed: never use it to score the past. Before a user's first
+        event, and for unknown users, there is the walk alone, run backwards: the predictor's
+        change has mean zero there. Choices smooth each user over all items: with thousands of
+        items that takes about a second per user.
+
+        `themes` instead of `items`: name to item ids (their mean), to a text, or to a vector as
+        the encoder makes them. `top` keeps the largest credible changes over all users: those
+        whose interval leaves out zero, by its inner end; there may be none.
+        """
+        return changes(
+            self.posterior, users, items, themes, since, at, prob, top, n_draws, seed, self.encoder
         )
 
     def trajectory(
@@ -131,6 +227,12 @@ class InterestModel:
         New users start at the prior. New items need a text (in `items` or the events) or are an
         ItemError. Events before a user's last absorbed one are a TimeOrderError. Nothing changes
         on an error. In any split of the new events (in time order) the result is the same.
+
+        What was shown and ignored: to bernoulli an event of value 0, to rating a low level; a
+        dislike says more than an ignored impression where `kind` tells them apart and the log
+        taught the model to trust it more. choice learns from what was chosen only: an event below
+        `positive_threshold` counts as seen and changes no interest. To learn from impressions, fit
+        bernoulli on them.
         """
         table = None if items is None else read_items(items)
         log = read_events(events, allow_empty=True)
@@ -159,7 +261,8 @@ class InterestModel:
         the earlier half of the events, predicts the later half best, and learns it from all.
 
         bernoulli, rating: `mean` is mapped as the probability that it is, bounds with it, and `sd`
-        by the map's slope there; the order of items stays. rating: P(value >= threshold) is mapped;
+        is that of mapped probabilities; the order of items stays, and `compare_items` and the
+        `change` of `changes` speak of the raw predictor. rating: P(value >= threshold) is mapped;
         the rating given its side of the threshold keeps its distribution.
 
         Raises TimeOrderError for events that are not after the latest one absorbed, EventError for
@@ -186,6 +289,7 @@ class InterestModel:
         n_draws: int = 64,
         *,
         k: int | None = None,
+        certainty: bool = False,
         detail: bool = False,
         raw: bool = False,
     ) -> pd.DataFrame:
@@ -195,8 +299,11 @@ class InterestModel:
         probability just before the event), log_prob (of the outcome; missing where the event is
         no outcome of the family), rank (of the item among all items known to the model that the
         user has not seen, 1 is first, ties count against it; with `exclude_seen=False` among all),
-        and with `k` a column `slate`: the k best of those items, best first. `raw` leaves out what
-        `recalibrate` has learned.
+        and with `k` a column `slate`: the k best of those items, best first; with `certainty` also
+        slate_certainty, see `rank`, from `n_draws` joint draws (slower for bernoulli and rating),
+        and expected_hits, the sum of the slate's mean probabilities (for choice: P(the next choice
+        is in the slate), among the items that compete). `raw` leaves out what `recalibrate` has
+        learned.
 
         `detail` adds what `calibration` can use beside: for ratings a column "p_level=..." per
         level, its probability; for choices `p_top`, the probability of the most probable item,
@@ -207,8 +314,34 @@ class InterestModel:
         log = read_events(events)
         return answers.score_events(
             self._answering(raw), log, table, self.encoder, exclude_seen, prob, n_draws, k,
-            detail=detail,
+            certainty=certainty, detail=detail,
         )  # fmt: skip
+
+    def diagnose(
+        self,
+        events: object | None = None,
+        items: object | None = None,
+        n_users: int = 200,
+        n_draws: int = 400,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Is this fit to be trusted? check, value, threshold, verdict, meaning, a row per check.
+
+        `verdict` is "good", "look" or "do not trust"; `threshold` bounds what is good. Checks: the
+        losses of the epochs; importance weights of the guide's draws towards the exact posterior of
+        `n_users` users' states at the fitted globals; left-out events (exact for the guide);
+        figures of the log against those of `n_draws` drawn logs (at least 100; fewer for choice
+        with many items); drift; and what the log can tell. With `events` after those absorbed also
+        their calibration. Uncertainty of items is left out. `attrs["absent"]` says which checks
+        have nothing to look at, and why. Raises ConfigError for a wrong setting.
+        """
+        posterior, later = self.posterior, None
+        if events is not None:
+            table = None if items is None else read_items(items)
+            posterior, later = answers.later_history(
+                posterior, read_events(events), table, self.encoder
+            )
+        return diagnose(posterior, later, n_users, n_draws, seed)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to a folder; an earlier model there stays whole until this one is."""

@@ -18,7 +18,7 @@ from bayes_interest.posterior.online import absorb, restarted
 from bayes_interest.text.precomputed import PrecomputedVectors
 
 FAMILIES: tuple[EmissionName, ...] = ("bernoulli", "rating", "choice")
-QUICK = FitConfig(max_epochs=3, progress=False)
+QUICK = FitConfig(max_epochs=3, n_members=1, progress=False)
 CONTEXT = {"context_layers": 2, "context_dim": 6, "context_events": 3}
 N_USERS, N_ITEMS, STATE_DIM = 23, 11, 3
 LEVELS = 5

@@ -176,3 +176,46 @@ def test_it_backtests_like_a_model(log: pd.DataFrame, items: pd.DataFrame) -> No
     overall = table[table["stratum"] == "all"].set_index(["metric", "model"])["value"]
     assert overall["log_loss", "both"] == overall["log_loss", "outcome"]
     assert overall["mean_rank", "both"] != overall["mean_rank", "outcome"]
+
+
+def test_pairs_go_by_the_product(fitted: ExposedInterest) -> None:
+    options = {"users": ["u3"], "exclude_seen": False, "n_draws": 4000}
+    slate = fitted.rank(**options, k=2)
+    first, second = best_first(slate)
+    pairs = [(first, second), (second, first)]
+    table = fitted.compare_items(["u3"], pairs=pairs, n_draws=4000)
+    assert table["probability"].sum() == pytest.approx(1.0)
+    assert table["lower"].iloc[0] < table["mean"].iloc[0] < table["upper"].iloc[0]
+    alone = fitted.outcome.compare_items(["u3"], pairs=pairs)
+    assert abs(alone["probability"].iloc[0] - table["probability"].iloc[0]) > 0.01
+    one = fitted.rank(**options, k=2, candidates=[first, second], by="p_top_k")
+    assert len(one) == 2
+    again = fitted.compare_items(["u3"], pairs=pairs, n_draws=4000)
+    pd.testing.assert_frame_equal(table, again)
+    other = fitted.compare_items(["u3"], pairs=pairs, n_draws=4000, seed=1)
+    assert other["mean"].iloc[0] != table["mean"].iloc[0]
+    assert other["mean"].iloc[0] == pytest.approx(table["mean"].iloc[0], abs=0.2)
+
+
+def test_abstaining_goes_by_a_stranger_of_both_models(fitted: ExposedInterest) -> None:
+    options = {"k": 4, "exclude_seen": False}
+    table = fitted.rank(["u3"], **options, abstain=1.0, rank_intervals=True)
+    stranger = fitted.rank(["nobody"], **options)
+    assert best_first(table) == best_first(stranger)
+    np.testing.assert_allclose(table["score"], stranger["score"], rtol=1e-5)
+    assert (table["basis"] == "popular").all()
+    diverse = fitted.rank(["u3"], **options, by="diverse", looks=1)
+    assert best_first(diverse) == best_first(fitted.rank(["u3"], **options))
+
+
+def test_certainty_of_events_is_of_the_product(fitted: ExposedInterest, log: pd.DataFrame) -> None:
+    events = log.iloc[200:]
+    table = fitted.score_events(events, k=3, certainty=True, n_draws=300)
+    plain = fitted.score_events(events, k=3, n_draws=300)
+    pd.testing.assert_frame_equal(table.drop(columns=["slate_certainty", "expected_hits"]), plain)
+    first = events.iloc[0]
+    slate = fitted.rank([first["user_id"]], k=3, at=first["timestamp"], abstain=0.0, n_draws=4000)
+    assert set(slate["item_id"]) == set(table["slate"].iloc[0])
+    certainty = slate["slate_certainty"].iloc[0]
+    assert table["slate_certainty"].iloc[0] == pytest.approx(certainty, abs=0.08)
+    assert table["expected_hits"].iloc[0] == pytest.approx(slate["mean"].sum(), rel=0.1)

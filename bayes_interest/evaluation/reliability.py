@@ -10,9 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from bayes_interest.evaluation.bootstrap import Figure
-from bayes_interest.evaluation.metrics import calibration_bins
+from bayes_interest.evaluation.metrics import calibration_bins, calibration_error
 from bayes_interest.evaluation.statistics import CalibrationError, Ratio
 
+N_DRAWN, MARGIN = 200, 0.02
 ERROR = "calibration_error"
 BY_CHANCE = "calibration_error_by_chance"
 
@@ -57,6 +58,14 @@ def errors_by_chance(
                 total = np.bincount(bins[name], weights=excess[mask], minlength=n_bins)
                 out[name][draw] = np.abs(total).sum() / len(bins[name])
     return out
+
+
+def calibration_limit(chance: np.ndarray, seed: int) -> float:
+    """The 95 % quantile of the calibration error of outcomes drawn from `chance`, plus 0.02."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.random((N_DRAWN, len(chance))) < chance
+    errors = [calibration_error(one.astype(float), chance) for one in drawn]
+    return float(np.quantile(errors, 0.95)) + MARGIN
 
 
 def curve_figures(

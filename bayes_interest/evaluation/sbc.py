@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,12 +21,15 @@ from scipy.stats import binom
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from bayes_interest.config import FitConfig
 from bayes_interest.errors import ConfigError, InputError
 from bayes_interest.model.batch import Batch
 from bayes_interest.model.elbo import Chains, fit_chains
-from bayes_interest.model.ensemble import Collapsed, draw_points, laplace
+from bayes_interest.model.fit import fit_globals
+from bayes_interest.model.members import SWEEPS, drawn_points
 from bayes_interest.model.parameters import Globals, Layout, item_terms
-from bayes_interest.model.whitened import Whitened, chains_at
+from bayes_interest.model.problem import Problem
+from bayes_interest.model.whitened import chains_at
 from bayes_interest.model.worlds import World, draw_world
 from bayes_interest.posterior.predict import square_root
 
@@ -34,6 +37,7 @@ RUN, QUANTITY, RANK, N_DRAWS = "run", "quantity", "rank", "n_draws"
 LONG, SHORT = 0, 1
 GUIDES = ("smoother", "factorised")
 BAND_DRAWS = 2_000
+RUN_FIT = FitConfig(max_epochs=25, learning_rate=0.1, progress=False)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def sbc(
     n_runs: int = 1000,
     design: Design | None = None,
     n_draws: int = 15,
-    sweeps: int = 12,
+    sweeps: int = SWEEPS,
     guide: str = "smoother",
     seed: int = 0,
     file: str | Path | None = None,
@@ -145,9 +149,9 @@ def ranks_of_run(
     design: Design, run: int, n_draws: int, sweeps: int, guide: str, seed: int
 ) -> pd.DataFrame:
     """One world, its posterior, and the ranks."""
-    world = design.world(int(np.random.SeedSequence((seed, run)).generate_state(1)[0]))
-    generator = torch.Generator().manual_seed(run + 1)
-    values, states = posterior_draws(world, n_draws, sweeps, guide, generator)
+    drawn, own = np.random.SeedSequence((seed, run)).generate_state(2).tolist()
+    world = design.world(drawn)
+    values, states = posterior_draws(world, n_draws, sweeps, guide, own)
     truth = quantities(world.design.batch, world.design.features, world.values, world.states)
     drawn = [
         quantities(
@@ -165,22 +169,21 @@ def ranks_of_run(
 
 
 def posterior_draws(
-    world: World, n_draws: int, sweeps: int, guide: str, generator: torch.Generator
+    world: World, n_draws: int, sweeps: int, guide: str, seed: int
 ) -> tuple[Globals, Tensor]:
     """Globals (draw, ...) and the states of users LONG and SHORT, (draw, 2, step, state_dim)."""
     layout, features = world.design.layout, world.design.features.float()
-    batch = world.design.batch.to(torch.float32)
-    whitened = Whitened.of(layout, {}, tuple(layout.shapes()))
-    density = Collapsed(whitened, features, [batch])
-    found = laplace(density, features.new_zeros(whitened.dim))
-    point = draw_points(density, found, n_draws, sweeps, generator)
-    own = batch.users(slice(0, 2))
+    problem, run = Problem(layout, features, world.history), replace(RUN_FIT, seed=seed)
+    start = fit_globals(problem, run).values
+    whitened, point = drawn_points(problem, start, n_draws, seed, sweeps)
+    own = world.design.batch.to(torch.float32).users(slice(0, 2))
     chains = chains_at(whitened, features, own, point)
     posterior = fit_chains(chains, None, n_steps=100, tolerance=1e-4, full=True)
     cov = posterior.smoothed.cov
     assert cov is not None
     if guide == "factorised":
         cov = factorised_cov(chains, posterior.sites.precision)
+    generator = torch.Generator().manual_seed(seed + 1)
     noise = torch.randn(posterior.smoothed.mean.shape, generator=generator)
     states = posterior.smoothed.mean + (square_root(cov) @ noise[..., None])[..., 0]
     return whitened.values(point), states.reshape(n_draws, 2, *states.shape[1:])

@@ -120,8 +120,13 @@ class Batch:
         walk = transition(self.elapsed_days, values["log_drift"].exp(), layout.half_life_days)
         if "log_event_drift" not in values or self.moves is None:
             return walk
-        moved = self.moves[..., None] * torch.exp(2.0 * values["log_event_drift"])
-        return Transition(walk.decay, walk.variance + moved)
+        return Transition(walk.decay, walk.variance + self.moved(values))
+
+    def moved(self, values: Globals) -> Tensor:
+        """Variance that comes with the event rather than with time, (user, step, state_dim)."""
+        if "log_event_drift" not in values or self.moves is None:
+            return values["mean"].new_zeros(*self.mask.shape, values["mean"].shape[0])
+        return self.moves[..., None] * torch.exp(2.0 * values["log_event_drift"])
 
 
 def whole_batch(

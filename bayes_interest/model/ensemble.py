@@ -26,7 +26,8 @@ MAX_NUMBERS = 10_000_000
 PROBE = 0.03
 NEWTON_STEPS, NEWTON_REACH, GOOD_ENOUGH = 6, 1.5, 0.01
 LEAST_STEP, STEP_SHRINK = 0.05, 0.4
-LEAST_CURVATURE = 0.25
+LEAST_CURVATURE = 1.0  # that of the prior
+TOP_ELBO = 0.1
 LEAPS, LEAP = 4, 0.35
 
 SiteBlocks = tuple[ScalarSites, ...]
@@ -80,12 +81,19 @@ class Collapsed:
             n = COLD_STEPS if own is None else WARM_STEPS
             found = fit_chains(chains, own, n, SITE_TOLERANCE)
             (slope,) = torch.autograd.grad(chains_objective(chains, found), here)
-            values.append(found.elbo.reshape(len(here), -1).sum(1))
+            elbo = found.elbo.reshape(len(here), -1).sum(1)
+            values.append(torch.where(self._possible(found.elbo, len(here)), elbo, -torch.inf))
             slopes.append(slope)
             after.append(found.sites)
         linear = torch.cat([one.linear for one in after])
         precision = torch.cat([one.precision for one in after])
         return torch.cat(values), torch.cat(slopes), ScalarSites(linear, precision)
+
+    def _possible(self, elbo: Tensor, n_settings: int) -> Tensor:
+        """Where no user's ELBO is past what any probability allows: rounding far out may be."""
+        top = torch.inf if self.whitened.layout.emission == "gaussian" else TOP_ELBO
+        good = torch.isfinite(elbo) & (elbo <= top)
+        return good.reshape(n_settings, -1).all(1)
 
 
 def repeated(sites: SiteBlocks, times: int) -> SiteBlocks:
@@ -160,6 +168,9 @@ def draw_points(
     if not sweeps:
         return placed(inner)
     here = density(placed(inner), repeated(fit.sites, n_draws))
+    if not bool(torch.isfinite(here.value).all()):  # too far out: start those at the mode
+        inner = torch.where(torch.isfinite(here.value)[:, None], inner, torch.zeros_like(inner))
+        here = density(placed(inner), repeated(fit.sites, n_draws))
     for _ in range(sweeps):
         momentum = normal()
         energy = here.value - 0.5 * (momentum**2).sum(1)

@@ -171,6 +171,7 @@ def filter_choice(
 ) -> tuple[ChoiceForecasts, Belief]:
     """Filter a batch of the choice family; `choices` are its real events in (user, step) order."""
     walk, mask = batch.walk(layout, values), batch.mask
+    looks = ~mask[..., None] * batch.moved(values)  # a look asks about an event, it is none
     position = torch.cumsum(mask.reshape(-1), 0).reshape(mask.shape) - 1
     mean, var = belief.mean, belief.cov
     out = mean.new_zeros(2, *mask.shape, mean.shape[-1])
@@ -188,4 +189,5 @@ def filter_choice(
         site = choice_site(chosen, seen.moments, mean[active], part.rho)
         after = absorb_diagonal(mean[active], var[active], *site)
         mean, var = mean.index_copy(0, active, after[0]), var.index_copy(0, active, after[1])
+        var = var - looks[:, t]
     return ChoiceForecasts(out[0], out[1], log_prob), Belief(mean, var)

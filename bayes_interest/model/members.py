@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bayes_interest.events.history import length_batches, pad_users
 from bayes_interest.model.ensemble import NEWTON_STEPS, Collapsed, draw_points, laplace
@@ -37,6 +38,15 @@ def _whitened(problem: Problem, values: Globals, everything: bool) -> Whitened:
 
 def draw_members(problem: Problem, values: Globals, n_draws: int, seed: int) -> list[Globals]:
     """Settings of the globals around the fitted ones, for a scalar family without context."""
+    whitened, point = drawn_points(problem, values, n_draws, seed)
+    drawn = whitened.values(point)
+    return [{name: value[draw].clone() for name, value in drawn.items()} for draw in range(n_draws)]
+
+
+def drawn_points(
+    problem: Problem, values: Globals, n_draws: int, seed: int, sweeps: int = SWEEPS
+) -> tuple[Whitened, Tensor]:
+    """The same as points (draw, dim)."""
     everything = draws_all(problem)
     whitened = _whitened(problem, values, everything)
     users = np.flatnonzero(problem.history.lengths)
@@ -48,12 +58,9 @@ def draw_members(problem: Problem, values: Globals, n_draws: int, seed: int) -> 
     batches = [problem.batch(pad_users(problem.history, rows, device)) for rows in blocks]
     weight = float(len(problem.history) / lengths.sum())
     density = Collapsed(whitened, problem.features, batches, weight)
-    start = whitened.point(values)
     generator = torch.Generator().manual_seed(seed)
-    steps, sweeps = (NEWTON_STEPS, SWEEPS) if everything else (0, 0)
-    found = laplace(density, start, steps)
-    drawn = whitened.values(draw_points(density, found, n_draws, sweeps, generator))
-    return [{name: value[draw].clone() for name, value in drawn.items()} for draw in range(n_draws)]
+    found = laplace(density, whitened.point(values), NEWTON_STEPS if everything else 0)
+    return whitened, draw_points(density, found, n_draws, sweeps if everything else 0, generator)
 
 
 def _sample(lengths: np.ndarray, n_events: int, seed: int) -> np.ndarray:

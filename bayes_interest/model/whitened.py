@@ -58,7 +58,8 @@ class Whitened:
         """All globals at points (setting, dim): each (setting, *shape)."""
         found: Globals = torch.func.vmap(self._values)(point)
         many = {name: value.expand(len(point), *value.shape) for name, value in self.fixed.items()}
-        return many | found
+        both = many | found
+        return {name: both[name] for name in self.layout.shapes() if name in both}
 
     def _values(self, point: Tensor) -> Globals:
         values, at, shapes = dict(self.fixed), 0, self.layout.shapes()

@@ -9,7 +9,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from bayes_interest.events.history import make_history
+from bayes_interest.events.history import History, make_history
 from bayes_interest.model.batch import whole_batch
 from bayes_interest.model.generative import Design, interest_program, walk_path
 from bayes_interest.model.parameters import Globals, Layout
@@ -21,6 +21,7 @@ class World:
     """A log with everything that is hidden in real ones."""
 
     design: Design  # its batch holds the outcomes
+    history: History  # and so does this
     values: Globals
     states: Tensor  # deviation y_u at every event, (user, step, state_dim)
 
@@ -50,4 +51,6 @@ def draw_world(layout: Layout, lengths: np.ndarray, n_shown: int, days: float, s
     values = {name: found[name] for name in layout.shapes()}
     states = walk_path(found["innovation"], design.batch.walk(layout, values))
     outcome = found["outcome"].to(torch.float64) * design.batch.mask
-    return World(replace(design, batch=replace(design.batch, outcome=outcome)), values, states)
+    design = replace(design, batch=replace(design.batch, outcome=outcome))
+    history = replace(history, outcome=outcome[design.batch.mask].numpy())
+    return World(design, history, values, states)

@@ -38,6 +38,7 @@ from bayes_interest.posterior.predict import (
 from bayes_interest.posterior.score import score_history
 from bayes_interest.posterior.trajectory import smoothed_beliefs
 from bayes_interest.schema import (
+    EXPECTED_HITS,
     ITEM_ID,
     LOG_PROB,
     LOWER,
@@ -46,6 +47,7 @@ from bayes_interest.schema import (
     SD,
     SECONDS_PER_DAY,
     SLATE,
+    SLATE_CERTAINTY,
     TIMESTAMP,
     UPPER,
     USER_ID,
@@ -271,6 +273,15 @@ def update(
     return absorb(posterior, log_history(log, posterior.vocabulary, config.emission, config))
 
 
+def later_history(
+    posterior: Posterior, log: EventLog, table: ItemTable | None, encoder: Encoder
+) -> tuple[Posterior, History]:
+    """The posterior that knows the users and items of a log, and the log by their positions."""
+    posterior = widened(posterior, log, table, encoder)
+    config = posterior.config
+    return posterior, log_history(log, posterior.vocabulary, config.emission, config)
+
+
 def _exposed(
     choice: Posterior, other: Posterior, log: EventLog, history: History, n_draws: int
 ) -> ExposedEvents:
@@ -293,11 +304,14 @@ def score_events(
     n_draws: int,
     k: int | None = None,
     exposure: Posterior | None = None,
+    certainty: bool = False,
     detail: bool = False,
 ) -> pd.DataFrame:
     """See `InterestModel.score_events`; with the posterior of a choice model, `ExposedInterest`."""
     if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
         raise InputError(f"k={k!r}: expected a whole number >= 1, or None")
+    if certainty and k is None:
+        raise InputError("certainty=True is of a slate: give its length k= too")
     check_prob(prob)
     check_draws(n_draws)
     posterior = widened(posterior, log, table, encoder)
@@ -308,13 +322,16 @@ def score_events(
         known = widened(exposure, log, table, encoder)
         chances = _exposed(known, posterior, log, history, n_draws)
     scores, history = score_history(
-        posterior, history, prob, exclude_seen, n_draws, k, chances, detail
+        posterior, history, prob, exclude_seen, n_draws, k, chances, certainty, detail
     )
     columns = {**_interval_columns(scores.interval), LOG_PROB: scores.log_prob, RANK: scores.rank}
     frame = pd.DataFrame(columns | scores.detail)
     if scores.slate is not None:
         ids = posterior.vocabulary.items.ids
         frame[SLATE] = [ids[row[row >= 0]].tolist() for row in scores.slate]
+    if scores.certainty is not None:
+        frame[SLATE_CERTAINTY] = scores.certainty
+        frame[EXPECTED_HITS] = scores.hits
     back = np.empty(len(history), dtype=np.int64)
     back[history.order] = np.arange(len(history))
     frame = frame.iloc[back].reset_index(drop=True)  # now in the order of log.frame

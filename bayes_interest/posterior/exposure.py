@@ -49,14 +49,14 @@ class ExposedEvents:
     places: np.ndarray  # of each item of the other model, (item,)
     n_draws: int
 
-    def chances(self, part: np.ndarray) -> Tensor:
-        """P(the next choice is the item) before some events, (event, item)."""
+    def draws(self, part: np.ndarray) -> Tensor:
+        """Joint draws of P(the next choice is the item) before events, (event, draw, item)."""
         where = self.event[part]
         index = torch.as_tensor(where, device=self.choice.features.device)
         extra = circumstances_of_events(self.choice, self.found.history, where, self.found.rows)
         logits = draw_predictors(self.choice, self.found.belief(index), extra, self.n_draws)
-        mean = interest_probabilities(self.choice, logits).mean(1)
-        return mean[:, torch.as_tensor(self.places, device=mean.device)]
+        probs = interest_probabilities(self.choice, logits)
+        return probs[..., torch.as_tensor(self.places, device=probs.device)]
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,13 @@ def predictors(posterior: Posterior, belief: Belief, extra: Tensor) -> Predictor
     return Predictors(mean.mean(0), within + mean.var(0, correction=0), item_var, found)
 
 
+def settings(posterior: Posterior, belief: Belief) -> list[tuple[Posterior, Belief]]:
+    """The draws of the globals with what is believed at each, or the only setting there is."""
+    if not belief.members:
+        return [(posterior, belief)]
+    return list(zip(posterior.each, belief.members, strict=True))
+
+
 def _predictors(posterior: Posterior, belief: Belief, extra: Tensor) -> Predictors:
     """At one setting of the globals."""
     items, cov = posterior.items, posterior.item_cov
@@ -236,7 +243,10 @@ def _raw_interval(found: Predictors, prob: float, cut: Tensor | float) -> Interv
 
 
 def mixture_quantile(mean: Tensor, var: Tensor, level: float) -> Tensor:
-    """Quantile of an equal mixture of Gaussians along the first axis, by bisection."""
+    """Quantile of an equal mixture of Gaussians along the first axis, by bisection.
+
+    It lies between the least and the greatest of the quantiles of the Gaussians.
+    """
     sd = var.clamp_min(1e-12).sqrt()
     each = mean + float(ndtri(level)) * sd
     low, high = each.min(0).values, each.max(0).values

@@ -7,7 +7,7 @@ order, and takes (0, 1) into (0, 1), so a log loss stays finite.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -55,6 +55,10 @@ class ProbabilityMap:
             steepness = (mapped.diff() / raw.diff())[at]
             y = mapped[at] + steepness * (inside - raw[at]) + self.slope * (x - inside)
         return torch.sigmoid(y).clamp(EDGE, 1.0 - EDGE).to(probability)
+
+    def inverse(self) -> ProbabilityMap:
+        """The map back, from calibrated to raw probabilities."""
+        return replace(self, raw=self.mapped, mapped=self.raw, slope=1.0 / self.slope)
 
     def of_arrays(self, probability: np.ndarray) -> np.ndarray:
         """`g(p)` of an array."""

@@ -12,10 +12,12 @@ from bayes_interest.emissions.logistic import LogisticAverages
 from bayes_interest.emissions.quadrature import nodes_and_weights
 from bayes_interest.events.history import History
 from bayes_interest.model.parameters import emission_of, reliability
+from bayes_interest.posterior.certainty import slate_certainty
 from bayes_interest.posterior.exposure import ExposedEvents
 from bayes_interest.posterior.online import ROUND_NUMBER, Forecasts, filter_history
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
+    DRAW_SEED,
     RANK_NODES,
     Interval,
     Predictors,
@@ -32,6 +34,8 @@ from bayes_interest.posterior.predict import (
 from bayes_interest.schema import P_ABOVE, P_LEVEL, P_TIED, P_TOP, TOP_HIT
 
 TABLE_SIZE = 2_000_000
+OUTCOME_SEED = DRAW_SEED + 1_000_003
+"""Draws of outcomes share no noise with those of the exposure."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class EventScores:
     log_prob: np.ndarray  # of the outcome; NaN where the event is no outcome of the family
     rank: np.ndarray  # of the item among all unseen, 1 is first, ties count against it
     slate: np.ndarray | None  # positions of the k best unseen, -1 past the last, (event, k)
+    certainty: np.ndarray | None  # expected share of the slate that is among the k best
+    hits: np.ndarray | None  # sum of the probabilities of the slate
     detail: dict[str, np.ndarray]  # see `detail_names`; NaN where there is no outcome
 
 
@@ -53,19 +59,21 @@ def score_history(
     n_draws: int,
     k: int | None = None,
     exposure: ExposedEvents | None = None,
+    certainty: bool = False,
     detail: bool = False,
 ) -> tuple[EventScores, History]:
     """Scores of every event; returns also the annotated history. Changes nothing.
 
-    With `exposure` items are ranked by their interest times the chance of being met.
+    With `exposure` items are ranked by their interest times the chance of being met. `certainty`
+    needs `k`, and joint draws also where else there would be none.
     """
     found, _, _ = filter_history(posterior, history, keep_cov=True)
-    ranker = _Ranker(posterior, found, exclude_seen, k, exposure)
+    ranker = _Ranker(posterior, found, exclude_seen, k, exposure, n_draws if certainty else 0)
     n_events = len(history)
     names = detail_names(posterior) if detail else []
     table = np.full((6 + len(names), n_events), np.nan)
     size = max(1, TABLE_SIZE // posterior.layout.n_items)
-    if posterior.belief.diagonal or exposure is not None:
+    if posterior.belief.diagonal or exposure is not None or certainty:
         size //= n_draws
     size = max(ROUND_NUMBER, size - size % ROUND_NUMBER)
     for at in range(0, n_events, size):
@@ -81,8 +89,9 @@ def score_history(
         ranker.settle(count)
     parts = [torch.as_tensor(row) for row in table[:4]]
     rank = table[5].astype(np.int64)
-    more = dict(zip(names, table[6:], strict=True))
-    return EventScores(Interval(*parts), table[4], rank, ranker.slates(), more), found.history
+    sure, more = ranker.certainties(), dict(zip(names, table[6:], strict=True))
+    scores = EventScores(Interval(*parts), table[4], rank, ranker.slates(), *sure, more)
+    return scores, found.history
 
 
 def detail_names(posterior: Posterior) -> list[str]:
@@ -109,22 +118,36 @@ class _Ranker:
         exclude_seen: bool,
         k: int | None,
         exposure: ExposedEvents | None,
+        certainty_draws: int,
     ) -> None:
         self.posterior, self.history = posterior, found.history
         self.exclude_seen, self.exposure = exclude_seen, exposure
         self.k = None if k is None else min(k, posterior.layout.n_items)
+        self.certainty_draws = certainty_draws
         self.best: list[np.ndarray] = []
+        self.sure: list[np.ndarray] = []  # certainty and expected hits, (2, event)
 
     def settle(self, count: int) -> None:
         """Only the first `count` rows of the last call are wanted."""
         if self.k is not None:
             self.best[-1] = self.best[-1][:count]
+        if self.certainty_draws:
+            self.sure[-1] = self.sure[-1][:, :count]
 
     def slates(self) -> np.ndarray | None:
         """The k best of all events, in the order of the calls."""
         return None if self.k is None else np.concatenate(self.best)
 
-    def _keep_best(self, scores: Tensor, part: np.ndarray) -> None:
+    def certainties(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Certainty and expected hits of the slates, where they are wanted."""
+        if not self.certainty_draws:
+            return None, None
+        certainty, hits = np.concatenate(self.sure, axis=1)
+        return certainty, hits
+
+    def _keep_best(
+        self, scores: Tensor, part: np.ndarray, drawn: Tensor | None, mass: Tensor | None
+    ) -> None:
         assert self.k is not None
         allowed = scores
         if self.exclude_seen:
@@ -132,12 +155,28 @@ class _Ranker:
             first, second = self._seen(part)
             allowed[first, second] = -torch.inf
         value, index = torch.topk(allowed, self.k)
-        self.best.append(torch.where(torch.isfinite(value), index, -1).cpu().numpy())
+        slate = torch.where(torch.isfinite(value), index, -1)
+        self.best.append(slate.cpu().numpy())
+        if self.certainty_draws:
+            assert drawn is not None
+            masked = drawn.masked_fill(torch.isneginf(allowed)[:, None], -torch.inf)
+            certainty = slate_certainty(masked, slate, self.k)
+            hits = value.double().masked_fill(slate < 0, 0.0).sum(1)
+            if mass is not None:  # probabilities are among the allowed items
+                hits = hits / mass.double().masked_fill(torch.isneginf(allowed), 0.0).sum(1)
+            self.sure.append(torch.stack((certainty, hits)).cpu().numpy())
 
-    def rank(self, scores: Tensor, part: np.ndarray) -> np.ndarray:
-        """1 + the number of other competing items that score at least as much."""
+    def rank(self, scores: Tensor, part: np.ndarray, drawn: Tensor | None = None) -> np.ndarray:
+        """1 + the number of other competing items that score at least as much.
+
+        `drawn` (event, draw, item) are joint draws of the scores, where certainties are wanted.
+        """
+        mass = scores if self.posterior.belief.diagonal else None
         if self.exposure is not None:
-            scores = scores * self.exposure.chances(part)
+            met = self.exposure.draws(part)
+            mass = met.mean(1)
+            scores = scores * mass
+            drawn = None if drawn is None else drawn * met
         own = torch.as_tensor(self.history.item_index[part], device=scores.device)
         row = torch.arange(len(part), device=scores.device)
         mine = scores[row, own][:, None]
@@ -147,7 +186,7 @@ class _Ranker:
             first, second = self._seen(part)
             competes[first, second] = False
         if self.k is not None:
-            self._keep_best(scores, part)
+            self._keep_best(scores, part, drawn, mass)
         ranks: np.ndarray = 1 + competes.sum(1).cpu().numpy()
         return ranks
 
@@ -184,13 +223,17 @@ def _scalar_rows(
     survival = event_survival(posterior, found, index)
     level = interest_level(posterior)
     if posterior.recalibration is not None:
-        if ranker.exposure is not None:
+        if ranker.exposure is not None or ranker.certainty_draws:  # else for order only
             scores = posterior.recalibration(scores)
         outcome = torch.as_tensor(history.outcome[part], device=index.device)
         above, below = side_factors(posterior, survival[level - 1])
         chance = chance * torch.where(outcome >= level, above, below)
     levels = _level_probs(posterior, survival)
-    ranks = torch.as_tensor(ranker.rank(scores, part))
+    drawn = None
+    if ranker.certainty_draws:
+        drawn = draw_predictors(posterior, belief, extra, ranker.certainty_draws, OUTCOME_SEED)
+        drawn = interest_probabilities(posterior, drawn)
+    ranks = torch.as_tensor(ranker.rank(scores, part, drawn))
     columns = [plain.mean, plain.sd, plain.lower, plain.upper, chance.log(), ranks, *levels]
     return np.stack([column.double().cpu().numpy() for column in columns])
 
@@ -272,7 +315,7 @@ def _choice_rows(
     if not (rho == 1.0).all():
         chance = interest_probabilities(posterior, logits * rho).mean(1)
     mine = chance[row, own]
-    ranks = torch.as_tensor(ranker.rank(mean, part))
+    ranks = torch.as_tensor(ranker.rank(mean, part, logits))
     columns = [interval.mean, interval.sd, interval.lower, interval.upper]
     columns += [mine.clamp_min(1e-30).log(), ranks, *_choice_details(chance, mine[:, None])]
     table = np.stack([column.double().cpu().numpy() for column in columns])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from bayes_interest.model.filtering import Belief
 from bayes_interest.posterior.online import contexts, moments_of
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.statespace.diagonal import filter_diagonal, smooth_diagonal
+from bayes_interest.statespace.random_walk import Transition
 
 SITE_STEPS = 30
 TOLERANCE = 1e-4
@@ -24,21 +25,47 @@ CHOICE_STEPS = 12
 CHOICE_SEED = 7
 
 
+@dataclass(frozen=True)
+class SmoothedPath:
+    """One user's path given the whole history: at every event and at every moment looked at."""
+
+    mean: Tensor  # smoothed deviation `y`, (step, state_dim)
+    context: Tensor  # `c`, zero where the model has none, (step, state_dim)
+    cov: Tensor  # smoothed, (step, D, D), or (step, D) for choice
+    filtered_cov: Tensor  # given what came before and at the step, of the same shape
+    walk: Transition  # that led to each step, (1, step, ...)
+    looks: Tensor  # steps of the moments looked at, in their order
+
+
 def smoothed_beliefs(posterior: Posterior, user: int, seconds: np.ndarray) -> Belief:
     """Beliefs about one user's interest at moments (sorted), given the whole history.
 
     The mean is `y + c`: the smoothed state and, where the model has one, the context.
     """
-    found = _smoothed(posterior, user, seconds)
-    members = tuple(_smoothed(one, user, seconds) for one in posterior.each)
-    return replace(found, members=members)
+    looks = looks_at(posterior, np.full(len(seconds), user), seconds)
+    found = [_smoothed(one, user, looks) for one in (posterior, *posterior.each)]
+    return replace(found[0], members=tuple(found[1:]))
 
 
-def _smoothed(posterior: Posterior, user: int, seconds: np.ndarray) -> Belief:
+def _smoothed(posterior: Posterior, user: int, looks: CandidateRows) -> Belief:
     """At one setting of the globals."""
-    looks = moments_of(posterior, np.full(len(seconds), user), seconds)
+    path = smoothed_path(posterior, user, looks)
+    mean = path.mean + path.context
+    return Belief(mean[path.looks], path.cov[path.looks])
+
+
+def looks_at(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) -> CandidateRows:
+    """Moments (look,) among the users' events, all of which may be asked about."""
+    looks = moments_of(posterior, users, seconds)
+    every = np.flatnonzero(np.isin(looks.surroundings.log.user_index, users))
+    return CandidateRows(replace(looks.surroundings, asked=every), looks.moment)
+
+
+def smoothed_path(posterior: Posterior, user: int, looks: CandidateRows) -> SmoothedPath:
+    """The smoother over a user's events and the user's moments among `looks`."""
     log = looks.surroundings.log
     own = np.flatnonzero(log.user_index == user)
+    moments = looks.moment[log.user_index[looks.moment] == user]
     rows = CandidateRows(looks.surroundings, own)
     zeros = np.zeros(len(own), dtype=np.int64)
     history = replace(log.take(own), user_index=zeros, n_users=1)
@@ -46,31 +73,43 @@ def _smoothed(posterior: Posterior, user: int, seconds: np.ndarray) -> Belief:
     events = EventTensors.of(history, like.dtype, like.device, None, rows.own(), context)
     block = pad_users(history, np.zeros(1, dtype=np.int64), like.device)
     batch = Batch.of(events, block)
-    real = torch.as_tensor(~np.isin(own, looks.moment), device=like.device)
+    real = torch.as_tensor(~np.isin(own, moments), device=like.device)
     assert batch.moves is not None
     batch = replace(batch, moves=batch.moves * block.gather(real))
-    wanted = torch.as_tensor(np.searchsorted(own, looks.moment), device=like.device)
     if posterior.belief.diagonal:
-        mean, cov = _smooth_choice(posterior, batch, rows, block.event)
+        found = _smooth_choice(posterior, batch, rows, block.event)
     else:
-        found = fit_sites(
-            posterior.layout,
-            posterior.values,
-            posterior.items,
-            batch,
-            n_steps=SITE_STEPS,
-            tolerance=TOLERANCE,
-            full=True,
-        ).smoothed
-        assert found.cov is not None
-        mean, cov = found.mean, found.cov
-    return Belief(batch.total(mean)[0, wanted], cov[0, wanted])
+        found = _smooth_scalar(posterior, batch)
+    mean, cov, filtered = found
+    return SmoothedPath(
+        mean[0],
+        batch.total(torch.zeros_like(mean))[0],
+        cov[0],
+        filtered[0],
+        batch.walk(posterior.layout, posterior.values),
+        torch.as_tensor(np.searchsorted(own, moments), device=like.device),
+    )
+
+
+def _smooth_scalar(posterior: Posterior, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Smoothed mean and covariance, and the filtered covariance."""
+    found = fit_sites(
+        posterior.layout,
+        posterior.values,
+        posterior.items,
+        batch,
+        n_steps=SITE_STEPS,
+        tolerance=TOLERANCE,
+        full=True,
+    )
+    assert found.smoothed.cov is not None
+    return found.smoothed.mean, found.smoothed.cov, found.forward.cov
 
 
 def _smooth_choice(
     posterior: Posterior, batch: Batch, rows: CandidateRows, positions: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Averaged natural-gradient steps, then one last smoothing pass."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Averaged natural-gradient steps, then one last smoothing pass; variances as above."""
     layout, values, items = posterior.layout, posterior.values, posterior.items
     events = positions[batch.mask].cpu().numpy()
     choices = flat_choices(values, batch, events, rows)
@@ -82,5 +121,6 @@ def _smooth_choice(
             layout, values, items, batch, choices, sites, size, generator
         ).sites
     walk = batch.walk(layout, values)
-    smoothed = smooth_diagonal(sites, walk, filter_diagonal(sites, walk))
-    return smoothed.mean, smoothed.var
+    forward = filter_diagonal(sites, walk)
+    smoothed = smooth_diagonal(sites, walk, forward)
+    return smoothed.mean, smoothed.var, forward.var

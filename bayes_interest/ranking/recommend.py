@@ -11,8 +11,8 @@ import pandas as pd
 from bayes_interest.posterior.answers import find_items, find_users, moment
 from bayes_interest.posterior.exposure import ExposedUsers, item_places
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import check_draws, check_prob
-from bayes_interest.ranking.scores import check_rank_arguments
+from bayes_interest.ranking.fallback import Fallback, Listed, Stranger
+from bayes_interest.ranking.scores import POPULAR, RankOptions
 from bayes_interest.ranking.slate import rank_users
 
 FAR = 1_000_003  # between seeds of draws that must not share their noise
@@ -30,19 +30,41 @@ def recommend(
     n_draws: int,
     seed: int,
     exposure: Posterior | None = None,
+    *,
+    looks: int | None = None,
+    rank_intervals: bool = False,
+    abstain: float | None = None,
+    fallback: str | Iterable[Any] = POPULAR,
 ) -> pd.DataFrame:
     """See `InterestModel.rank`; with the posterior of a choice model, `ExposedInterest.rank`."""
-    check_prob(prob)
-    check_rank_arguments(by, k, seed)
-    check_draws(n_draws)
+    options = RankOptions(
+        k, by, exclude_seen, prob, n_draws, seed, looks, rank_intervals, abstain, fallback
+    )
     posterior, who = find_users(posterior, users)
     allowed = np.unique(find_items(posterior, candidates, "candidates"))
     seconds = moment(posterior, at, who)
-    chances = None
-    if exposure is not None:
-        exposure, them = find_users(exposure, posterior.vocabulary.users.ids[who])
-        places = item_places(exposure, posterior)
-        chances = ExposedUsers(exposure, them, seconds, places, n_draws, seed + FAR)
-    return rank_users(
-        posterior, who, seconds, allowed, k, by, exclude_seen, prob, n_draws, seed, chances
-    )
+    chances = exposed_users(posterior, who, seconds, n_draws, seed, exposure)
+    other: Fallback | None = None
+    if abstain is not None:
+        if isinstance(fallback, str):
+            other = Stranger(posterior, seconds, options, chances)
+        else:
+            listed = find_items(posterior, fallback, "fallback")
+            other = Listed(np.array([*dict.fromkeys(listed.tolist())], dtype=np.int64))
+    return rank_users(posterior, who, seconds, allowed, options, other, chances)
+
+
+def exposed_users(
+    posterior: Posterior,
+    users: np.ndarray,
+    seconds: np.ndarray,
+    n_draws: int,
+    seed: int,
+    exposure: Posterior | None,
+) -> ExposedUsers | None:
+    """Chances that users (positions) meet each item of `posterior`, where a choice model is set."""
+    if exposure is None:
+        return None
+    exposure, them = find_users(exposure, posterior.vocabulary.users.ids[users])
+    places = item_places(exposure, posterior)
+    return ExposedUsers(exposure, them, seconds, places, n_draws, seed + FAR)

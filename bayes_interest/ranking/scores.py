@@ -2,25 +2,87 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-from typing import Literal, get_args
+from collections.abc import Iterable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from bayes_interest.errors import ConfigError
-from bayes_interest.posterior.predict import Interval
+from bayes_interest.posterior.predict import Interval, check_draws, check_prob
 
-RankBy = Literal["mean", "lower", "upper", "thompson", "p_top_k"]
+RankBy = Literal["mean", "lower", "upper", "thompson", "p_top_k", "diverse"]
+POPULAR = "popular"
+
+
+@dataclass(frozen=True)
+class RankOptions:
+    """How slates are made. Raises ConfigError or InputError for impossible values."""
+
+    k: int
+    """Places of the slate."""
+    by: str
+    """One of `RankBy`."""
+    exclude_seen: bool
+    """Leave out what the user has met."""
+    prob: float
+    """Mass of all intervals."""
+    n_draws: int
+    """Joint draws."""
+    seed: int
+    """Of the draws."""
+    looks: int | None = None
+    """diverse: how often the slate is looked at; None is once, and ten times for choices."""
+    rank_intervals: bool = False
+    """Add the expected rank of every entry and its interval."""
+    abstain: float | None = None
+    """Below this certainty a user gets the fallback; None never asks."""
+    fallback: str | Iterable[Any] = POPULAR
+    """What those users get: the ranking of a stranger, or item ids, best first."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        check_prob(self.prob)
+        check_rank_arguments(self.by, self.k, self.seed)
+        check_draws(self.n_draws)
+        if self.looks is not None and (self.by != "diverse" or not _whole(self.looks, 1)):
+            raise ConfigError(
+                f"looks={self.looks!r}: expected a whole number >= 1 together with "
+                f'by="diverse", got by={self.by!r}'
+            )
+        if self.abstain is not None and not _share(self.abstain):
+            raise ConfigError(
+                f"abstain={self.abstain!r}: expected the least certainty of a slate, 0 to 1, or "
+                "None"
+            )
+        if isinstance(self.fallback, (str, bytes)) and self.fallback != POPULAR:
+            raise ConfigError(
+                f'fallback={self.fallback!r}: expected "{POPULAR}" or a list of item ids'
+            )
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def _share(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0.0 <= float(value) <= 1.0
 
 
 def check_rank_arguments(by: str, k: int, seed: int) -> None:
     """Known score, at least one place, a seed for the draws."""
     if by not in get_args(RankBy):
         raise ConfigError(f"by={by!r}: expected one of {', '.join(get_args(RankBy))}")
-    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+    if not _whole(k, 1):
         raise ConfigError(f"k={k!r}: expected a whole number of places, at least 1")
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+    check_seed(seed)
+
+
+def check_seed(seed: int) -> None:
+    """A seed is a whole number."""
+    if not _whole(seed, 0):
         raise ConfigError(f"seed={seed!r}: expected a whole number >= 0")
 
 
@@ -31,6 +93,16 @@ def top_k_probability(draws: Tensor, allowed: Tensor, k: int) -> Tensor:
     hits = torch.zeros(draws.shape[1], dtype=draws.dtype, device=draws.device)
     hits.index_add_(0, best.reshape(-1), torch.ones_like(best.reshape(-1), dtype=draws.dtype))
     return hits / len(draws)
+
+
+def drawn_ranks(draws: Tensor, allowed: Tensor, items: Tensor) -> Tensor:
+    """Rank of some items among the allowed ones in every joint draw (draw, item), (draw, some).
+
+    1 is first; equals share the better rank.
+    """
+    masked = torch.where(allowed, draws, draws.new_tensor(-torch.inf))
+    better = [(masked > masked[:, at : at + 1]).sum(1) for at in items.tolist()]
+    return 1 + torch.stack(better, 1) if better else masked.new_zeros(len(draws), 0)
 
 
 def score(by: str, interval: Interval, draws: Tensor, p_top_k: Tensor, pick: int) -> Tensor:

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from bayes_interest.model.filtering import Belief
 from bayes_interest.posterior.exposure import ExposedUsers
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import (
-    Interval,
-    advanced_belief,
-    circumstances,
-    draw_predictors,
-    draws_interval,
-    interest_interval,
-    interest_probabilities,
-    level_cut,
-    predictors,
-)
-from bayes_interest.ranking.scores import score, top_k_probability
+from bayes_interest.ranking.asked import Asked, Drawn, draw_user, each_user
+from bayes_interest.ranking.diverse import default_looks, diverse_slate
+from bayes_interest.ranking.fallback import OWN, Fallback
+from bayes_interest.ranking.scores import RankOptions, drawn_ranks, score, top_k_probability
 from bayes_interest.schema import (
+    BASIS,
+    EXPECTED_RANK,
     ITEM_ID,
     LOWER,
     MEAN,
     P_TOP_K,
     RANK,
+    RANK_LOWER,
+    RANK_UPPER,
     SCORE,
     SD,
+    SLATE_CERTAINTY,
     UPPER,
     USER_ID,
 )
@@ -42,89 +40,107 @@ def rank_users(
     users: np.ndarray,
     seconds: np.ndarray,
     candidates: np.ndarray,
-    k: int,
-    by: str,
-    exclude_seen: bool,
-    prob: float,
-    n_draws: int,
-    seed: int,
+    options: RankOptions,
+    fallback: Fallback | None = None,
     exposure: ExposedUsers | None = None,
 ) -> pd.DataFrame:
     """The k best candidates (item positions) of each user (positions) at moments (user,).
 
-    With `exposure` probabilities are those of meeting the item next, and of interest.
+    With `exposure` probabilities are those of meeting the item next, and of interest. With
+    `fallback` users whose slate is less certain than `options.abstain` get its items.
     """
-    belief = advanced_belief(posterior, users, seconds)
-    pick = int(np.random.default_rng(seed).integers(n_draws))
-    tables = []
-    for row, user in enumerate(users):
-        one = belief.take(slice(row, row + 1))
-        extra = circumstances(posterior, users[row : row + 1], seconds[row : row + 1])
-        allowed = np.zeros(posterior.layout.n_items, dtype=bool)
-        allowed[candidates] = True
-        if exclude_seen:
-            allowed[posterior.seen[user].indices] = False
-        if not allowed.any():
-            continue
-        mask = torch.as_tensor(allowed, device=one.mean.device)
-        drawn = draw_predictors(posterior, one, extra, n_draws, seed)[0]
-        interval, probs = _summaries(posterior, one, extra, drawn, mask, prob)
-        if exposure is not None:
-            drawn = probs = probs * exposure.draws(row, mask)
-            interval = draws_interval(probs, prob)
-        chance = top_k_probability(drawn, mask, k)
-        sort_by = score(by, interval, probs, chance, pick)
-        tables.append(_table(posterior, user, k, mask, sort_by, interval, chance))
+    asked = each_user(posterior, users, seconds, candidates, options.exclude_seen)
+    tables = [
+        _rank_user(posterior, one, options, fallback, exposure)
+        for one in asked
+        if one.allowed.any()
+    ]
     if not tables:
-        return pd.DataFrame({name: [] for name in COLUMNS})
+        return pd.DataFrame({name: [] for name in [*COLUMNS, *_more_columns(options)]})
     return pd.concat(tables, ignore_index=True)
 
 
-def _summaries(
-    posterior: Posterior, one: Belief, extra: Tensor, drawn: Tensor, allowed: Tensor, prob: float
-) -> tuple[Interval, Tensor]:
-    """Interval of every item's probability, and the joint draws as probabilities.
+def _rank_user(
+    posterior: Posterior,
+    asked: Asked,
+    options: RankOptions,
+    fallback: Fallback | None,
+    exposure: ExposedUsers | None,
+) -> pd.DataFrame:
+    drawn = draw_user(posterior, asked, options.prob, options.n_draws, options.seed, exposure)
+    chance = top_k_probability(drawn.order, asked.allowed, options.k)
+    best, sort_by = _order(asked, drawn, chance, options, exposure is not None)
+    more: dict[str, Any] = {}
+    if fallback is not None and options.abstain is not None:
+        certainty = float(chance[best].double().mean())
+        more = {SLATE_CERTAINTY: certainty, BASIS: OWN}
+        if certainty < options.abstain:
+            more[BASIS] = fallback.name
+            best, sort_by = _best(fallback.scores(asked), options.k)
+    if options.rank_intervals:
+        more = _rank_columns(drawn, asked, best, options.prob) | more
+    return _table(posterior, asked, best, sort_by, drawn, chance).assign(**more)
 
-    A choice is among the allowed candidates, so the probabilities of the others are zero.
-    """
-    if one.diagonal:
-        masked = torch.where(allowed, drawn, drawn.new_tensor(-torch.inf))
-        probs = interest_probabilities(posterior, masked)
-        return draws_interval(probs, prob), probs
-    found = predictors(posterior, one, extra)
-    mine, cut = found.of(0, slice(None)), level_cut(posterior)
-    interval = interest_interval(mine, prob, cut, posterior.recalibration)
-    return interval, interest_probabilities(posterior, drawn)
+
+def _more_columns(options: RankOptions) -> list[str]:
+    ranks = [EXPECTED_RANK, RANK_LOWER, RANK_UPPER] if options.rank_intervals else []
+    return ranks + ([] if options.abstain is None else [SLATE_CERTAINTY, BASIS])
+
+
+def _order(
+    asked: Asked, drawn: Drawn, chance: Tensor, options: RankOptions, exposed: bool
+) -> tuple[Tensor, Tensor]:
+    """Positions of the slate's items and their scores, (place,) each."""
+    if options.by == "diverse":
+        exclusive = asked.belief.diagonal or exposed
+        looks = default_looks(exclusive) if options.looks is None else options.looks
+        return diverse_slate(drawn.probs, asked.allowed, options.k, looks, exclusive)
+    pick = int(np.random.default_rng(options.seed).integers(options.n_draws))
+    values = score(options.by, drawn.interval, drawn.probs, chance, pick)
+    return _best(torch.where(asked.allowed, values, values.new_tensor(-torch.inf)), options.k)
+
+
+def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best of the finite scores (item,): positions and scores, (place,) each."""
+    # Stable, so equal scores keep the order in which the model met the items.
+    found = torch.sort(scores, descending=True, stable=True)
+    count = min(k, int((scores > -torch.inf).sum()))
+    return found.indices[:count], found.values[:count]
+
+
+def _rank_columns(drawn: Drawn, asked: Asked, best: Tensor, prob: float) -> dict[str, Any]:
+    """Expected rank of the slate's items and the whole ranks that hold it with mass `prob`."""
+    ranks = drawn_ranks(drawn.order, asked.allowed, best).double()
+
+    def edge(tail: float, side: str) -> np.ndarray:
+        found = torch.quantile(ranks, tail, dim=0, interpolation=side)
+        return np.asarray(found.cpu().numpy().astype(np.int64))
+
+    return {
+        EXPECTED_RANK: ranks.mean(0).cpu().numpy(),
+        RANK_LOWER: edge(0.5 - prob / 2.0, "lower"),
+        RANK_UPPER: edge(0.5 + prob / 2.0, "higher"),
+    }
 
 
 def _table(
-    posterior: Posterior,
-    user: int,
-    k: int,
-    allowed: Tensor,
-    sort_by: Tensor,
-    interval: Interval,
-    chance: Tensor,
+    posterior: Posterior, asked: Asked, best: Tensor, scores: Tensor, drawn: Drawn, chance: Tensor
 ) -> pd.DataFrame:
-    masked = torch.where(allowed, sort_by, sort_by.new_tensor(-torch.inf))
-    # Stable, so equal scores keep the order in which the model met the items.
-    best = torch.sort(masked, descending=True, stable=True).indices[: min(k, int(allowed.sum()))]
-
-    def column(values: Tensor) -> np.ndarray:
+    def own(values: Tensor) -> np.ndarray:
         out: np.ndarray = values[best].double().cpu().numpy()
         return out
 
-    ids = posterior.vocabulary
+    ids, interval = posterior.vocabulary, drawn.interval
     return pd.DataFrame(
         {
-            USER_ID: np.repeat(ids.users.ids[user : user + 1], len(best)),
+            USER_ID: np.repeat(ids.users.ids[asked.user : asked.user + 1], len(best)),
             RANK: np.arange(1, len(best) + 1),
             ITEM_ID: ids.items.ids[best.cpu().numpy()],
-            SCORE: column(sort_by),
-            MEAN: column(interval.mean),
-            SD: column(interval.sd),
-            LOWER: column(interval.lower),
-            UPPER: column(interval.upper),
-            P_TOP_K: column(chance),
+            SCORE: scores.double().cpu().numpy(),
+            MEAN: own(interval.mean),
+            SD: own(interval.sd),
+            LOWER: own(interval.lower),
+            UPPER: own(interval.upper),
+            P_TOP_K: own(chance),
         }
     )

@@ -17,7 +17,7 @@ from tests.fitted import FAMILIES, fit, model, numbers, parts, simulation
 
 
 def run(emission: EmissionName = "bernoulli", **options: object) -> InterestModel:
-    config = FitConfig(**{"max_epochs": 3, "progress": False} | options)  # type: ignore[arg-type]
+    config = FitConfig(**{"max_epochs": 3, "n_members": 1, "progress": False} | options)  # type: ignore[arg-type]
     return fit(simulation(emission).events, emission, config)
 
 
@@ -57,7 +57,7 @@ def test_batch_events() -> None:
     few, many = (
         fit(
             events, "bernoulli",
-            FitConfig(max_epochs=1, batch_events=size, holdout=0.0, progress=False),
+            FitConfig(max_epochs=1, batch_events=size, holdout=0.0, n_members=1, progress=False),
         )
         for size in (4096, 1)
     )  # fmt: skip
@@ -108,7 +108,7 @@ def test_items_that_come_after_the_cut_are_known_without_a_refit(emission: Emiss
     events = simulation(emission).events.frame.copy()
     late = events["item_id"].iloc[-1]
     events = events[(events["item_id"] != late) | (np.arange(len(events)) > 0.95 * len(events))]
-    door = fit(events, emission, FitConfig(max_epochs=2, refit=False, progress=False))
+    door = fit(events, emission, FitConfig(max_epochs=2, refit=False, n_members=1, progress=False))
     table = door.interest(items=[late])
     assert np.isfinite(numbers(table)).all()
     assert late in set(door.rank(["nobody"], k=99)["item_id"])

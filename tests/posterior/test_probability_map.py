@@ -103,6 +103,14 @@ def test_between_knots_the_logits_lie_on_lines() -> None:
     np.testing.assert_allclose(outside, [-4.0, 2.5])
 
 
+@pytest.mark.parametrize("method", FITTED)
+def test_the_inverse_leads_back(method: str) -> None:
+    found = fit_map(method, *outcomes(0.7, -0.2, 2_000, 9))
+    inner = GRID[(GRID > 0.01) & (GRID < 0.99)]
+    there = found.of_arrays(inner)
+    np.testing.assert_allclose(found.inverse().of_arrays(there), inner, rtol=1e-8)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shape_and_dtype_stay(dtype: torch.dtype) -> None:
     given_ = torch.rand(3, 5, 7, dtype=dtype)

@@ -126,6 +126,40 @@ def test_rankings_keep_their_order(emission: EmissionName, by: str) -> None:
 
 
 @pytest.mark.parametrize("emission", SCALAR)
+def test_items_above_are_those_whose_mapped_probability_is(emission: EmissionName) -> None:
+    it, plain = mapped(emission), model(emission)
+    for p in (0.1, 0.3):
+        found = it.above(users=["u00001", "u00002"], p=float(g(p)), c=0.6)
+        raw = plain.above(users=["u00001", "u00002"], p=p, c=0.6)
+        assert found.items["item_id"].tolist() == raw.items["item_id"].tolist()
+        np.testing.assert_allclose(found.items["probability"], raw.items["probability"], rtol=1e-5)
+        np.testing.assert_allclose(found.items["mean"], g(raw.items["mean"]), rtol=1e-5)
+        assert len(found.items)
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_changes_of_probabilities_are_mapped(emission: EmissionName) -> None:
+    since = parts(emission)[0]["timestamp"].median()
+    table, raw = (
+        m.changes(users=["u00001"], since=since) for m in (mapped(emission), model(emission))
+    )
+    if emission == "choice":
+        assert table["change"].std() < 0.9 * raw["change"].std()
+    else:  # the change is that of the raw predictor
+        np.testing.assert_array_equal(table["change"], raw["change"])
+    assert not np.allclose(table["probability_change"], raw["probability_change"], rtol=0.05)
+
+
+@pytest.mark.parametrize("emission", SCALAR)
+def test_expected_hits_are_sums_of_mapped_probabilities(emission: EmissionName) -> None:
+    it, test = mapped(emission), parts(emission)[1].head(12)
+    options = {"k": 1, "certainty": True, "exclude_seen": False}
+    table, raw = it.score_events(test, **options), it.score_events(test, raw=True, **options)
+    np.testing.assert_allclose(table["expected_hits"], g(raw["expected_hits"]), rtol=1e-5)
+    np.testing.assert_allclose(table["slate_certainty"], raw["slate_certainty"])
+
+
+@pytest.mark.parametrize("emission", SCALAR)
 def test_scores_of_events_are_mapped(emission: EmissionName) -> None:
     it, test = mapped(emission), parts(emission)[1]
     table, raw = it.score_events(test, detail=True), it.score_events(test, detail=True, raw=True)

@@ -1,0 +1,67 @@
+"""The slates of `rank` for many users at once, as item positions: what a closed loop needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bayes_interest.errors import ConfigError
+from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.posterior.predict import (
+    Interval,
+    advanced_belief,
+    circumstances,
+    draw_predictors,
+    level_cut,
+    predictors,
+    sigmoid_interval,
+)
+from bayes_interest.ranking.scores import score, top_k_probability
+
+
+def slates_at_once(
+    posterior: Posterior,
+    users: np.ndarray,
+    seconds: np.ndarray,
+    k: int,
+    by: str,
+    prob: float,
+    n_draws: int,
+    seed: int,
+) -> np.ndarray:
+    """The k best of all items for users (positions) at moments (user,): item positions (user, k).
+
+    The same as `InterestModel.rank(..., exclude_seen=False)` with these arguments, without its
+    table. For bernoulli and rating; raises ConfigError for choice, whose probabilities are those
+    among candidates.
+    """
+    if posterior.belief.diagonal:
+        raise ConfigError(f'emission="{posterior.layout.emission}": expected bernoulli or rating')
+    belief = advanced_belief(posterior, users, seconds)
+    extra = circumstances(posterior, users, seconds)
+    if by in ("thompson", "p_top_k"):
+        drawn = draw_predictors(posterior, belief, extra, n_draws, seed)
+        scores = _of_draws(drawn, k, by, seed)
+    else:
+        found = predictors(posterior, belief, extra)
+        interval = sigmoid_interval(found.mean - level_cut(posterior), found.var, prob)
+        nothing = found.mean.new_zeros(0)
+        scores = score(by, interval, nothing, nothing, 0)
+    # Stable, so equal scores keep the order in which the model met the items.
+    best = torch.sort(scores, dim=1, descending=True, stable=True).indices
+    slates: np.ndarray = best[:, :k].cpu().numpy()
+    return slates
+
+
+def _of_draws(drawn: Tensor, k: int, by: str, seed: int) -> Tensor:
+    """Scores (user, item) from joint draws (user, draw, item)."""
+    pick = int(np.random.default_rng(seed).integers(drawn.shape[1]))
+    everything = torch.ones(drawn.shape[2], dtype=torch.bool, device=drawn.device)
+    nothing = drawn.new_zeros(0)
+    interval = Interval(nothing, nothing, nothing, nothing)
+    rows = []
+    for draws in drawn:
+        chance = top_k_probability(draws, everything, k) if by == "p_top_k" else nothing
+        rows.append(score(by, interval, draws, chance, pick))
+    return torch.stack(rows)

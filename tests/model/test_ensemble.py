@@ -1,0 +1,148 @@
+"""Draws of the globals: the right slope, the right mode, the right spread."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bayes_interest.model import ensemble
+from bayes_interest.model.ensemble import Collapsed, Density, Laplace, draw_points, laplace
+from bayes_interest.model.members import draw_members, draws_all
+from bayes_interest.model.problem import Problem
+from bayes_interest.model.whitened import Whitened
+from tests.model.problems import SCALAR, small_problem
+
+
+def collapsed(emission: str, weight: float = 1.0) -> tuple[Collapsed, Tensor]:
+    small = small_problem(emission)
+    whitened = Whitened.of(small.layout, small.values, tuple(small.layout.shapes()))
+    density = Collapsed(whitened, small.features, [small.batch], weight)
+    return density, whitened.point(small.values)
+
+
+@pytest.mark.parametrize("emission", SCALAR)
+def test_the_slope_is_that_of_the_value(emission: str) -> None:
+    density, point = collapsed(emission, weight=1.7)
+    here = density(point[None])
+    sites = ensemble.repeated(density(point[None], here.sites).sites, 2)
+    for entry in np.linspace(0, len(point) - 1, 9).astype(int):
+        step = torch.zeros_like(point)
+        step[entry] = 1e-4
+        ends = density(torch.stack((point + step, point - step)), sites)
+        slope = (ends.value[0] - ends.value[1]) / 2e-4
+        torch.testing.assert_close(here.slope[0, entry], slope, rtol=2e-3, atol=2e-3)
+
+
+def test_blocks_and_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    density, point = collapsed("bernoulli")
+    points = torch.stack((point, 0.9 * point, 1.1 * point))
+    whole = density(points)
+    monkeypatch.setattr(ensemble, "MAX_NUMBERS", 1)  # a setting at a time
+    batch = density.batches[0]
+    split = Collapsed(
+        density.whitened, density.features, [batch.users(slice(0, 2)), batch.users(slice(2, None))]
+    )
+    pieces = split(points)
+    torch.testing.assert_close(whole.value, pieces.value, rtol=1e-4, atol=1e-4)
+    again = split(points, pieces.sites)
+    torch.testing.assert_close(again.value, density(points, whole.sites).value, atol=1e-4, rtol=0)
+
+
+class Quadratic:
+    """A density that is Gaussian, so that everything is known."""
+
+    def __init__(self, mean: Tensor, precision: Tensor, skew: float = 0.0) -> None:
+        self.mean, self.precision, self.skew = mean, precision, skew
+        self.whitened = self
+
+    def mask(self, wanted: object) -> Tensor:
+        return torch.ones(len(self.mean))
+
+    def __call__(self, point: Tensor, sites: object = None) -> Density:
+        point = point.detach().requires_grad_()
+        away = point - self.mean
+        value = -0.5 * ((away @ self.precision) * away).sum(1)
+        value = value - self.skew * torch.exp(away[:, 0])
+        (slope,) = torch.autograd.grad(value.sum(), point)
+        return Density(value.detach(), slope, ())
+
+
+def known() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(5, 5, generator=generator, dtype=torch.float64)
+    return torch.arange(5.0, dtype=torch.float64) / 3.0, root @ root.T + torch.eye(5)
+
+
+def test_newton_finds_mode_and_curvature() -> None:
+    mean, precision = known()
+    found = laplace(Quadratic(mean, precision), torch.zeros(5, dtype=torch.float64))
+    torch.testing.assert_close(found.mode, mean, rtol=0.0, atol=1e-3)
+    torch.testing.assert_close(found.precision, precision, rtol=1e-6, atol=1e-6)
+
+
+def test_draws_from_the_gaussian_have_its_moments() -> None:
+    mean, precision = known()
+    fit = Laplace(mean, precision, ())
+    drawn = draw_points(
+        Quadratic(mean, precision), fit, 20_000, 0, torch.Generator().manual_seed(1)
+    )
+    torch.testing.assert_close(drawn.mean(0), mean, rtol=0.0, atol=0.03)
+    torch.testing.assert_close(torch.cov(drawn.T), torch.linalg.inv(precision), rtol=0, atol=0.03)
+
+
+def test_sweeps_lead_from_the_gaussian_to_the_density() -> None:
+    """With `exp(-s e^x)` the density leans away; its mean is found by quadrature."""
+    mean, precision = torch.zeros(1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    density, grid = Quadratic(mean, precision, skew=2.0), torch.linspace(-7, 5, 4_001)
+    mass = torch.exp(density(grid.double()[:, None]).value)
+    wanted = float((mass * grid).sum() / mass.sum())
+    gaussian = Laplace(mean, precision, ())
+    generator = torch.Generator().manual_seed(2)
+    assert draw_points(density, gaussian, 4_000, 0, generator).mean() > wanted + 0.5
+    moved = draw_points(density, gaussian, 4_000, 12, generator)
+    assert float(moved.mean()) == pytest.approx(wanted, abs=0.05)
+
+
+def problem_of(emission: str, copies: int) -> tuple[Problem, dict[str, Tensor]]:
+    small = small_problem(emission)
+    history = small.history
+    n = len(history)
+    many = replace(
+        history.take(np.tile(np.arange(n), copies)),
+        user_index=np.concatenate([history.user_index + 5 * c for c in range(copies)]),
+        n_users=5 * copies,
+    )
+    layout = replace(small.layout, popularity_days=(), repeats=False, succession=False, rates=False)
+    layout = replace(layout, likeness=False)
+    values = {name: value for name, value in small.values.items() if name in layout.shapes()}
+    return Problem(layout, small.features, many.numbered()), values
+
+
+def test_a_small_problem_draws_everything_a_large_one_what_is_shared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bayes_interest.model.members.SWEEPS", 1)
+    problem, values = problem_of("bernoulli", 2)
+    assert draws_all(problem)
+    drawn = draw_members(problem, values, 3, seed=0)
+    assert not torch.equal(drawn[0]["residual"], drawn[1]["residual"])
+    monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", 100)
+    assert not draws_all(problem)
+    shared = draw_members(problem, values, 3, seed=0)
+    assert torch.equal(shared[0]["residual"], values["residual"])
+    assert not torch.equal(shared[0]["log_drift"], shared[1]["log_drift"])
+
+
+def test_more_events_leave_less_to_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", 2_000)
+    spread = []
+    for copies in (2, 32):
+        problem, values = problem_of("bernoulli", copies)
+        assert not draws_all(problem)
+        drawn = draw_members(problem, values, 200, seed=0)
+        spread.append(torch.stack([one["bias"] for one in drawn]).std())
+    assert spread[0] / spread[1] == pytest.approx(4.0, rel=0.35)  # as one over root n

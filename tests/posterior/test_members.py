@@ -1,0 +1,168 @@
+"""Draws of the globals: predictions integrate over them, and everything keeps them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.optimize import brentq
+from scipy.special import expit
+from scipy.stats import norm
+
+from bayes_interest.config import EmissionName, FitConfig
+from bayes_interest.errors import ConfigError
+from bayes_interest.interest_model import InterestModel
+from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.posterior.predict import (
+    advanced_belief,
+    circumstances,
+    draw_predictors,
+    level_cut,
+    mixture_quantile,
+    predictors,
+)
+from tests.fitted import fit, parts
+
+MANY = 5
+RUN = FitConfig(max_epochs=3, n_members=MANY, progress=False)
+FAMILIES: tuple[EmissionName, ...] = ("bernoulli", "rating")
+
+
+@cache
+def fitted(emission: EmissionName) -> Posterior:
+    return fit(parts(emission)[0], emission, RUN, rates=False).posterior
+
+
+def door(emission: EmissionName) -> InterestModel:
+    model = InterestModel(fitted(emission).config)
+    model._posterior = fitted(emission)
+    return model
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_a_small_log_gets_draws_by_itself(emission: EmissionName) -> None:
+    auto = fit(parts(emission)[0], emission, FitConfig(max_epochs=1, progress=False), rates=False)
+    assert len(auto.posterior.members) == len(auto.posterior.belief.members) == 16
+    posterior = fitted(emission)
+    assert len(posterior.members) == MANY
+    drift = torch.stack([one.values["log_drift"] for one in posterior.members])
+    assert (drift.std(0) > 0.05).all()
+    warm = posterior.members[0].item_cov[0]
+    assert bool((warm == 0).all())  # an item's effects are drawn with the rest
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_intervals_are_the_mixtures(emission: EmissionName) -> None:
+    posterior, model = fitted(emission), door(emission)
+    user, items = "u00003", ["i00001", "i00007"]
+    table = model.interest([user], items, prob=0.8)
+    who, what = posterior.vocabulary.users.index_of([user]), posterior.vocabulary.items
+    seconds = np.array([np.nanmax(posterior.last_seconds)])
+    belief, extra = advanced_belief(posterior, who, seconds), circumstances(posterior, who, seconds)
+    for row, item in enumerate(what.index_of(items)):
+        parts_ = []
+        for one, own in zip(posterior.each, belief.members, strict=True):
+            found = predictors(one, own, extra)
+            cut = float(level_cut(one))
+            parts_.append((float(found.mean[0, item]) - cut, float(found.var[0, item]) ** 0.5))
+        for name, level in (("lower", 0.1), ("upper", 0.9)):
+            edge = brentq(
+                lambda a, level=level, parts_=parts_: (
+                    np.mean([norm.cdf(a, m, s) for m, s in parts_]) - level
+                ),
+                -30,
+                30,
+            )
+            assert table[name].iloc[row] == pytest.approx(expit(edge), abs=2e-4)
+        grid = np.linspace(-8, 8, 2_001)
+        each = [(expit(m + s * grid) * norm.pdf(grid)).sum() * 0.008 for m, s in parts_]
+        assert table["mean"].iloc[row] == pytest.approx(np.mean(each), abs=1e-4)
+
+
+def test_quantiles_of_a_mixture() -> None:
+    mean, var = torch.tensor([[-3.0], [3.0]]).double(), torch.tensor([[1.0], [4.0]]).double()
+    for level in (0.05, 0.4, 0.9):
+        edge = float(mixture_quantile(mean, var, level)[0])
+        mass = np.mean([norm.cdf(edge, -3, 1), norm.cdf(edge, 3, 2)])
+        assert mass == pytest.approx(level, abs=1e-6)
+    alone = mixture_quantile(mean[:1], var[:1], 0.9)
+    assert float(alone[0]) == pytest.approx(-3 + norm.ppf(0.9))
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_joint_draws_have_the_moments_of_the_mixture(emission: EmissionName) -> None:
+    posterior, who = fitted(emission), np.arange(2)
+    seconds = np.full(2, np.nanmax(posterior.last_seconds))
+    belief, extra = advanced_belief(posterior, who, seconds), circumstances(posterior, who, seconds)
+    drawn = draw_predictors(posterior, belief, extra, 4_000, seed=1).double()
+    found = predictors(posterior, belief, extra)
+    assert bool(((drawn.mean(1) - found.mean).abs() < 0.1 * found.var.sqrt()).all())
+    ratio = drawn.var(1).float() / found.var
+    assert bool(((ratio > 0.85) & (ratio < 1.15)).all())
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_an_update_is_the_filter_from_scratch(emission: EmissionName) -> None:
+    later = parts(emission)[1]
+    whole, steps = door(emission), door(emission)
+    whole.update(later)
+    for _, part in later.groupby(np.arange(len(later)) // 7):
+        steps.update(part)
+    for one, other in zip(
+        whole.posterior.belief.members, steps.posterior.belief.members, strict=True
+    ):
+        torch.testing.assert_close(one.mean, other.mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(one.cov, other.cov, rtol=1e-4, atol=1e-5)
+    before = fitted(emission).belief.members[0].mean
+    assert not torch.equal(before, whole.posterior.belief.members[0].mean[: len(before)])
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_saved_and_read_again(emission: EmissionName, tmp_path: Path) -> None:
+    model = door(emission)
+    model.save(tmp_path / "model")
+    again = InterestModel.load(tmp_path / "model")
+    assert len(again.posterior.members) == MANY
+    pd.testing.assert_frame_equal(again.interest(["u00001"]), model.interest(["u00001"]))
+    pd.testing.assert_frame_equal(again.rank(["u00001"], k=3), model.rank(["u00001"], k=3))
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_every_question_sees_the_draws(emission: EmissionName) -> None:
+    """With the draws taken away each answer is another one."""
+    from dataclasses import replace
+
+    model, plain = door(emission), door(emission)
+    posterior = fitted(emission)
+    plain._posterior = replace(posterior, members=(), belief=replace(posterior.belief, members=()))
+    users, since = ["u00002"], "2024-01-10"
+    for ask in (
+        lambda m: m.interest(users)["lower"],
+        lambda m: m.trajectory(users, ["i00001"])["lower"],
+        lambda m: m.score_events(parts(emission)[1])["log_prob"],
+        lambda m: m.score_events(parts(emission)[1])["lower"],
+        lambda m: m.rank(users, k=2, n_draws=50, exclude_seen=False)["p_top_k"],
+        lambda m: m.compare_items(users, items=["i00001", "i00002"])["probability"],
+        lambda m: m.above(users, p=0.5, c=0.5).users["nearest_probability"],
+        lambda m: m.changes(users, ["i00001", "i00002"], since=since)["p_risen"],
+    ):
+        assert not np.allclose(ask(model), ask(plain), rtol=0.0, atol=1e-6)
+
+
+def test_new_users_and_items_have_them_too() -> None:
+    model = door("bernoulli")
+    table = model.interest(["nobody"], ["i00001"])
+    assert table["lower"].iloc[0] < table["mean"].iloc[0] < table["upper"].iloc[0]
+    wider = model.posterior.with_users(np.array(["nobody"], dtype=object))
+    assert len(wider.belief.members[0].mean) == len(wider.last_seconds)
+
+
+def test_choice_and_context_refuse() -> None:
+    with pytest.raises(ConfigError, match="n_members=3: choice and context models take 1 only"):
+        fit(parts("choice")[0], "choice", FitConfig(max_epochs=1, n_members=3, progress=False))
+    with pytest.raises(ConfigError, match="n_members=0: expected"):
+        FitConfig(n_members=0)
