@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bayes_interest.baselines.compare import compare
     from bayes_interest.config import FitConfig, ModelConfig
     from bayes_interest.evaluation.backtest import backtest, score_backtest
+    from bayes_interest.evaluation.calibration import Calibration, calibration
     from bayes_interest.evaluation.feedback import simulate_feedback, summarize_feedback
     from bayes_interest.evaluation.leaks import check_no_peeking
     from bayes_interest.evaluation.policies import FeedbackStart, Policy
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from bayes_interest.interest_model import InterestModel
     from bayes_interest.model.simulate import Simulation, simulate
     from bayes_interest.ranking.above import ItemsAbove
+    from bayes_interest.recalibrated_interest import RecalibratedInterest
     from bayes_interest.text.encoder import TextEncoder
     from bayes_interest.text.hashing import HashingEncoder
     from bayes_interest.text.precomputed import PrecomputedVectors
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BacktestScores",
     "BayesInterestError",
+    "Calibration",
     "CleaningReport",
     "ConfigError",
     "DataWarning",
@@ -71,6 +74,7 @@ __all__ = [
     "NotFittedError",
     "Policy",
     "PrecomputedVectors",
+    "RecalibratedInterest",
     "Recommender",
     "Simulation",
     "StorageError",
@@ -78,6 +82,7 @@ __all__ = [
     "TimeOrderError",
     "__version__",
     "backtest",
+    "calibration",
     "check_no_peeking",
     "compare",
     "evaluate",
@@ -95,6 +100,7 @@ __all__ = [
 
 _HOME: Final = {
     "BacktestScores": "bayes_interest.evaluation.scores",
+    "Calibration": "bayes_interest.evaluation.calibration",
     "CleaningReport": "bayes_interest.events.validate",
     "EventLog": "bayes_interest.events.read",
     "ExposedInterest": "bayes_interest.exposed_interest",
@@ -107,10 +113,12 @@ _HOME: Final = {
     "ModelConfig": "bayes_interest.config",
     "Policy": "bayes_interest.evaluation.policies",
     "PrecomputedVectors": "bayes_interest.text.precomputed",
+    "RecalibratedInterest": "bayes_interest.recalibrated_interest",
     "Recommender": "bayes_interest.evaluation.protocol",
     "Simulation": "bayes_interest.model.simulate",
     "TextEncoder": "bayes_interest.text.encoder",
     "backtest": "bayes_interest.evaluation.backtest",
+    "calibration": "bayes_interest.evaluation.calibration",
     "check_no_peeking": "bayes_interest.evaluation.leaks",
     "compare": "bayes_interest.baselines.compare",
     "evaluate": "bayes_interest.evaluation.table",

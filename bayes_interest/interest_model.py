@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from bayes_interest.posterior import answers
 from bayes_interest.posterior.changes import changes
 from bayes_interest.posterior.learn import learn
 from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.posterior.probability_map import MethodName
+from bayes_interest.posterior.recalibration import recalibrated
 from bayes_interest.posterior.storage import load_posterior, save_posterior
 from bayes_interest.ranking.above import ItemsAbove, items_above
 from bayes_interest.ranking.pairs import compare_items
@@ -70,6 +73,8 @@ class InterestModel:
         at: object = None,
         prob: float = 0.9,
         n_draws: int = 400,
+        *,
+        raw: bool = False,
     ) -> pd.DataFrame:
         """Interest probabilities: user_id, item_id, mean, sd, lower, upper, a row per pair.
 
@@ -78,9 +83,10 @@ class InterestModel:
         given shown); rating P(rating >= the threshold's level), with `expected_rating` beside it;
         choice P(the next choice is this item, among all known items), from `n_draws` joint draws.
         `mean` is its posterior mean, `lower` and `upper` bound its equal-tailed interval of mass
-        `prob`. Unknown users are at the prior; an unknown item is an ItemError.
+        `prob`. Unknown users are at the prior; an unknown item is an ItemError. `raw` leaves out
+        what `recalibrate` has learned.
         """
-        return answers.interest(self.posterior, users, items, at, prob, n_draws)
+        return answers.interest(self._answering(raw), users, items, at, prob, n_draws)
 
     def rank(
         self,
@@ -98,6 +104,7 @@ class InterestModel:
         rank_intervals: bool = False,
         abstain: float | None = None,
         fallback: str | Iterable[Any] = "popular",
+        raw: bool = False,
     ) -> pd.DataFrame:
         """Slates: user_id, rank, item_id, score, mean, sd, lower, upper, p_top_k.
 
@@ -116,9 +123,11 @@ class InterestModel:
         certainty is below `abstain` the fallback, whose items they get: "popular" (the ranking of
         somebody without events, scored so) or given item ids, best first ("list"). mean to
         p_top_k stay the user's own. With 0 the figure is shown and nobody falls back.
+
+        `raw` leaves out what `recalibrate` has learned.
         """
         return recommend(
-            self.posterior, users, k, by, at, candidates, exclude_seen, prob, n_draws, seed,
+            self._answering(raw), users, k, by, at, candidates, exclude_seen, prob, n_draws, seed,
             looks=looks, rank_intervals=rank_intervals, abstain=abstain, fallback=fallback,
         )  # fmt: skip
 
@@ -202,13 +211,15 @@ class InterestModel:
         items: Iterable[Any],
         every_days: float | None = None,
         prob: float = 0.9,
+        *,
+        raw: bool = False,
     ) -> pd.DataFrame:
         """Interest over time given all events: user_id, item_id, timestamp, mean, ..., upper.
 
         At each of the user's events, or on a grid of `every_days`. Smoothed: never use it to
-        score the past.
+        score the past. `raw` leaves out what `recalibrate` has learned.
         """
-        return answers.trajectory(self.posterior, users, items, every_days, prob)
+        return answers.trajectory(self._answering(raw), users, items, every_days, prob)
 
     def update(self, events: object, items: object | None = None) -> InterestModel:
         """Absorb new events, one filter step each; globals stay. Returns self.
@@ -228,6 +239,47 @@ class InterestModel:
         self._posterior = answers.update(self.posterior, log, table, self.encoder)
         return self
 
+    def recalibrate(
+        self,
+        events: object | None,
+        items: object | None = None,
+        method: MethodName = "auto",
+        memory: int = 0,
+    ) -> InterestModel:
+        """Learn a monotone map of probabilities from later events; returns self.
+
+        Every event is predicted one step ahead, as `score_events` does; the map that brings the
+        predictions nearest to the outcomes is then part of every answer, of `save`, and of the
+        model after `update`, until the next `fit`; `raw=True` and `recalibrate(None)` leave it out.
+        The events are not absorbed: `update` with them afterwards. Of the events of former
+        recalibrations the last `memory` count, too, as they were predicted then. To judge the map
+        take events later than these (`RecalibratedInterest` does so in a backtest).
+
+        Methods: "temperature" divides logits by a number, and is all that a choice allows, there
+        for the whole softmax; "platt" moves them, too; "isotonic" is any increasing curve, for
+        thousands of events; "identity" changes nothing; "auto" takes the one that, learned from
+        the earlier half of the events, predicts the later half best, and learns it from all.
+
+        bernoulli, rating: `mean` is mapped as the probability that it is, bounds with it, and `sd`
+        is that of mapped probabilities; the order of items stays, and `compare_items` and the
+        `change` of `changes` speak of the raw predictor. rating: P(value >= threshold) is mapped;
+        the rating given its side of the threshold keeps its distribution.
+
+        Raises TimeOrderError for events that are not after the latest one absorbed, EventError for
+        fewer than 20 or all of one outcome, ConfigError for a method that the family has not; the
+        model then stays as it was.
+        """
+        if events is None:
+            self._posterior = replace(self.posterior, recalibration=None)
+            return self
+        posterior, log = self.posterior, read_events(events)
+        table = None if items is None else read_items(items)
+        self._posterior = recalibrated(posterior, log, table, self.encoder, method, memory)
+        return self
+
+    def _answering(self, raw: bool) -> Posterior:
+        return replace(self.posterior, recalibration=None) if raw else self.posterior
+
     def score_events(
         self,
         events: object,
@@ -238,6 +290,8 @@ class InterestModel:
         *,
         k: int | None = None,
         certainty: bool = False,
+        detail: bool = False,
+        raw: bool = False,
     ) -> pd.DataFrame:
         """Predict every event from what came before it, then absorb it; the model stays as it is.
 
@@ -248,13 +302,19 @@ class InterestModel:
         and with `k` a column `slate`: the k best of those items, best first; with `certainty` also
         slate_certainty, see `rank`, from `n_draws` joint draws (slower for bernoulli and rating),
         and expected_hits, the sum of the slate's mean probabilities (for choice: P(the next choice
-        is in the slate), among the items that compete).
+        is in the slate), among the items that compete). `raw` leaves out what `recalibrate` has
+        learned.
+
+        `detail` adds what `calibration` can use beside: for ratings a column "p_level=..." per
+        level, its probability; for choices `p_top`, the probability of the most probable item,
+        `top_hit`, whether that was the choice, `p_above`, the mass of items more probable than the
+        chosen one, and `p_tied`, that of the chosen one and those exactly as probable.
         """
         table = None if items is None else read_items(items)
         log = read_events(events)
         return answers.score_events(
-            self.posterior, log, table, self.encoder, exclude_seen, prob, n_draws, k,
-            certainty=certainty,
+            self._answering(raw), log, table, self.encoder, exclude_seen, prob, n_draws, k,
+            certainty=certainty, detail=detail,
         )  # fmt: skip
 
     def diagnose(

@@ -31,5 +31,11 @@ EXPECTED_HITS: Final = "expected_hits"
 BASIS: Final = "basis"
 PROBABILITY: Final = "probability"
 LOG_PROB: Final = "log_prob"
+P_LEVEL: Final = "p_level="
+"""Followed by the level: P(the rating is this level)."""
+P_TOP: Final = "p_top"
+TOP_HIT: Final = "top_hit"
+P_ABOVE: Final = "p_above"
+P_TIED: Final = "p_tied"
 
 SECONDS_PER_DAY: Final = 86_400.0

@@ -13,14 +13,21 @@ from bayes_interest.schema import (
     LOG_PROB,
     LOWER,
     MEAN,
+    P_ABOVE,
+    P_LEVEL,
+    P_TIED,
+    P_TOP,
     RANK,
+    SD,
     SLATE,
     TIMESTAMP,
+    TOP_HIT,
     UPPER,
     USER_ID,
 )
 
-NUMBERS = (MEAN, LOWER, UPPER, LOG_PROB, RANK)
+NUMBERS = (MEAN, SD, LOWER, UPPER, LOG_PROB, RANK)
+DETAILS = (P_TOP, TOP_HIT, P_ABOVE, P_TIED)
 REQUIRED = (MEAN, RANK)
 ROUNDING = 1e-6  # what float32 may add to a probability
 
@@ -59,7 +66,13 @@ def aligned(name: str, table: pd.DataFrame, test: EventLog) -> pd.DataFrame:
     kept = {column: own.get(column, np.nan) for column in NUMBERS}
     out = pd.DataFrame(kept, index=own.index).astype(float)
     _check_values(name, out)
-    return out.assign(**{SLATE: own[SLATE]}) if SLATE in own else out
+    more = [column for column in own if is_detail(column)] + [SLATE] * (SLATE in own)
+    return out.join(own[more])
+
+
+def is_detail(column: object) -> bool:
+    """Whether it is one of the columns that `score_events` adds with `detail`."""
+    return column in DETAILS or (isinstance(column, str) and column.startswith(P_LEVEL))
 
 
 def _check_values(name: str, table: pd.DataFrame) -> None:

@@ -15,7 +15,7 @@ from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import InputError
 from bayes_interest.evaluation.annotate import positive_events
 from bayes_interest.evaluation.families import said_of_all
-from bayes_interest.evaluation.protocol import Recommender, gives_slates, named_models
+from bayes_interest.evaluation.protocol import Recommender, gives_detail, gives_slates, named_models
 from bayes_interest.evaluation.scores import (
     FIT_SECONDS,
     SCORE_SECONDS,
@@ -184,6 +184,8 @@ def _run(
     model.fit(window.train, items, config)
     fitted = time.perf_counter()
     more: dict[str, Any] = {"k": length} if length is not None and gives_slates(model) else {}
+    if gives_detail(model):
+        more["detail"] = True
     scored = model.score_events(window.test, items, exclude_seen=exclude_seen, **more)
     return scored, (fitted - began, time.perf_counter() - fitted)
 

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from bayes_interest.errors import ConfigError
-from bayes_interest.evaluation.calibration import calibration_limit
 from bayes_interest.evaluation.fit_checks import data_checks, drift_checks, fit_checks
 from bayes_interest.evaluation.guide_sample import GuideSample, draw_guide
 from bayes_interest.evaluation.metrics import calibration_error
 from bayes_interest.evaluation.pareto import effective_share, pareto_k
 from bayes_interest.evaluation.predictive_checks import figures, tail_probability
+from bayes_interest.evaluation.reliability import calibration_limit
 from bayes_interest.evaluation.verdicts import (
     DISTRUST,
     GOOD,

@@ -40,6 +40,9 @@ class Recommender(Protocol):
         - `rank`: of the item among the items that the user has not seen (among all where
           `exclude_seen` is False), 1 is first, ties count against the item.
         - `slate` with `k`: a list of the k best item ids just before the event.
+
+        A model may also take `detail=True`, and then add the columns that
+        `InterestModel.score_events` describes, for `calibration`.
         """
         ...
 
@@ -73,3 +76,8 @@ def gives_slates(model: Recommender) -> bool:
     """Whether `score_events` takes `k`."""
     parameters = inspect.signature(model.score_events).parameters.values()
     return any(entry.name == "k" or entry.kind is entry.VAR_KEYWORD for entry in parameters)
+
+
+def gives_detail(model: Recommender) -> bool:
+    """Whether `score_events` names `detail` among what it takes."""
+    return "detail" in inspect.signature(model.score_events).parameters

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayes_interest.errors import InputError, StorageError
-from bayes_interest.evaluation.alignment import aligned, check_same_events, placed
+from bayes_interest.evaluation.alignment import aligned, check_same_events, is_detail, placed
 from bayes_interest.evaluation.annotate import (
     WINDOW,
     describe_events,
@@ -39,8 +39,9 @@ class BacktestScores:
         events: a row per judged event: the columns of the log without text, and window,
             positive, n_before, gap_days, user_n_train, item_n_train, popularity (see
             `describe_events`).
-        tables: by model, a row per row of `events`: mean, lower, upper, log_prob, rank (NaN
-            where the model says nothing) and slate (lists of item ids) where it gives slates.
+        tables: by model, a row per row of `events`: mean, sd, lower, upper, log_prob, rank (NaN
+            where the model says nothing), slate (lists of item ids) where it gives slates, and
+            what `InterestModel.score_events` adds with `detail` where it gives that.
         items: a row per window and item: n_train, user_share, popularity (see `describe_items`).
         runs: by model (index): emission (the family of its probabilities), fit_seconds (mean
             over windows; NaN where unknown) and score_seconds (sum over windows).
@@ -150,9 +151,8 @@ class BacktestScores:
         tables = {}
         for name in parts["runs"].index:
             own = scores[scores[MODEL] == name].drop(columns=MODEL)
-            if SLATE in own and own[SLATE].isna().all():
-                own = own.drop(columns=SLATE)
-            tables[name] = own
+            other = [c for c in own if (c == SLATE or is_detail(c)) and own[c].isna().all()]
+            tables[name] = own.drop(columns=other)  # of other models
         return cls(tables=tables, **parts)
 
     def __repr__(self) -> str:

@@ -71,11 +71,16 @@ class CalibrationError:
     """Expected calibration error over the sample's bins of equal mass, which stay fixed."""
 
     def __init__(
-        self, user: np.ndarray, positive: np.ndarray, prob: np.ndarray, n_users: int
+        self,
+        user: np.ndarray,
+        positive: np.ndarray,
+        prob: np.ndarray,
+        n_users: int,
+        n_bins: int = N_BINS,
     ) -> None:
-        self.excess, self.count = np.zeros((n_users, N_BINS)), np.zeros(n_users)
+        self.excess, self.count = np.zeros((n_users, n_bins)), np.zeros(n_users)
         if len(prob):
-            np.add.at(self.excess, (user, calibration_bins(prob)), positive - prob)
+            np.add.at(self.excess, (user, calibration_bins(prob, n_bins)), positive - prob)
             self.count = np.bincount(user, minlength=n_users).astype(float)
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:

@@ -162,7 +162,7 @@ def _pairs(
     else:
         found = predictors(posterior, one, extra)
         mine = found.of(0, index)
-        interval = interest_interval(mine, prob, level_cut(posterior))
+        interval = interest_interval(mine, prob, level_cut(posterior), posterior.recalibration)
         if posterior.layout.emission == "rating":
             more[EXPECTED_RATING] = expected_rating(posterior, mine).double().cpu().numpy()
     ids = posterior.vocabulary
@@ -305,6 +305,7 @@ def score_events(
     k: int | None = None,
     exposure: Posterior | None = None,
     certainty: bool = False,
+    detail: bool = False,
 ) -> pd.DataFrame:
     """See `InterestModel.score_events`; with the posterior of a choice model, `ExposedInterest`."""
     if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
@@ -321,11 +322,10 @@ def score_events(
         known = widened(exposure, log, table, encoder)
         chances = _exposed(known, posterior, log, history, n_draws)
     scores, history = score_history(
-        posterior, history, prob, exclude_seen, n_draws, k, chances, certainty
+        posterior, history, prob, exclude_seen, n_draws, k, chances, certainty, detail
     )
-    frame = pd.DataFrame(
-        {**_interval_columns(scores.interval), LOG_PROB: scores.log_prob, RANK: scores.rank}
-    )
+    columns = {**_interval_columns(scores.interval), LOG_PROB: scores.log_prob, RANK: scores.rank}
+    frame = pd.DataFrame(columns | scores.detail)
     if scores.slate is not None:
         ids = posterior.vocabulary.items.ids
         frame[SLATE] = [ids[row[row >= 0]].tolist() for row in scores.slate]

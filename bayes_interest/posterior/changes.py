@@ -166,7 +166,8 @@ def _change(targets: Targets, both: TwoMoments, extra: Tensor) -> tuple[Tensor, 
     chances = []
     for belief in (both.before, both.after):
         found = predictors(wide, belief, targets.padded(extra))
-        chances.append(sigmoid_moments(found.mean[0] - level_cut(wide), found.var[0])[0])
+        mean_now, link = found.mean[0] - level_cut(wide), wide.recalibration
+        chances.append(sigmoid_moments(mean_now, found.var[0], link=link)[0])
     return mean, var, targets.mean(chances[1] - chances[0])
 
 
@@ -194,6 +195,8 @@ def _drawn(
 
 def _log_shares(targets: Targets, logits: Tensor) -> Tensor:
     """Log of the summed probability of each target's items, (draw, target)."""
+    mapped = targets.posterior.recalibration
+    logits = logits if mapped is None else mapped.slope * logits
     total = torch.logsumexp(logits[:, : targets.n_items], 1, keepdim=True)
     return targets.total((logits - total).exp()).log()
 

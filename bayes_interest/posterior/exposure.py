@@ -77,4 +77,5 @@ class ExposedUsers:
         extra = circumstances(self.choice, self.users[one], self.seconds[one])
         drawn = draw_predictors(self.choice, belief, extra, self.n_draws, self.seed)[0]
         mine = drawn[:, torch.as_tensor(self.places, device=drawn.device)]
-        return torch.softmax(torch.where(allowed, mine, mine.new_tensor(-torch.inf)), 1)
+        masked = torch.where(allowed, mine, mine.new_tensor(-torch.inf))
+        return interest_probabilities(self.choice, masked)

@@ -19,6 +19,7 @@ from bayes_interest.model.fit import item_posterior_cov
 from bayes_interest.model.parameters import Globals, Items, Layout, item_terms
 from bayes_interest.model.prepare import Embedded, Standardizer, Vocabulary
 from bayes_interest.model.text_posterior import with_text_variance
+from bayes_interest.posterior.probability_map import ProbabilityMap
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Posterior:
     summary: FitSummary
     encoder_spec: dict[str, Any] | None
     members: tuple[Member, ...] = ()  # `belief.members` are the states at each
+    recalibration: ProbabilityMap | None = None  # of every probability that is given out
 
     @cached_property
     def each(self) -> tuple[Posterior, ...]:

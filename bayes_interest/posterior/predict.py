@@ -7,6 +7,7 @@ mean, `lower` and `upper` its equal-tailed interval; noise of the outcome itself
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral
 
@@ -24,6 +25,7 @@ from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import emission_of
 from bayes_interest.posterior.online import Forecasts, contexts, moments_of
 from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.posterior.probability_map import EDGE, ProbabilityMap
 from bayes_interest.schema import SECONDS_PER_DAY
 from bayes_interest.statespace.random_walk import elapsed_growth
 
@@ -59,6 +61,11 @@ class Predictors:
         members = tuple(member.of(user, items) for member in self.members)
         mean, state_var = self.mean[user, items], self.state_var[user, items]
         return Predictors(mean, state_var, self.item_var[user, items], members)
+
+    @property
+    def each(self) -> tuple[Predictors, ...]:
+        """At each draw of the globals; itself where there is none."""
+        return self.members or (self,)
 
     @property
     def var(self) -> Tensor:
@@ -204,8 +211,27 @@ def level_cut(posterior: Posterior) -> Tensor:
     return increasing_cuts(posterior.values["raw_cuts"])[posterior.level - 1]
 
 
-def interest_interval(found: Predictors, prob: float, cut: Tensor | float = 0.0) -> Interval:
-    """Of `sigmoid(a - cut)`, by the mixture over draws of the globals where there are some."""
+def interest_interval(
+    found: Predictors,
+    prob: float,
+    cut: Tensor | float = 0.0,
+    mapped: ProbabilityMap | None = None,
+) -> Interval:
+    """Of `sigmoid(a - cut)`, by the mixture over draws of the globals where there are some.
+
+    Recalibrated, the bounds are mapped, and so is the mean, as the probability that the map was
+    fitted on; the sd is that of mapped probabilities, by quadrature.
+    """
+    plain = _raw_interval(found, prob, cut)
+    if mapped is None:
+        return plain
+    each = [sigmoid_moments(one.mean - cut, one.var, link=mapped) for one in found.each]
+    first, second = (torch.stack(part).mean(0) for part in zip(*each, strict=True))
+    spread = (second - first**2).clamp_min(0.0).sqrt()
+    return Interval(mapped(plain.mean), spread, mapped(plain.lower), mapped(plain.upper))
+
+
+def _raw_interval(found: Predictors, prob: float, cut: Tensor | float) -> Interval:
     if not found.members:
         return sigmoid_interval(found.mean - cut, found.var, prob)
     mean = torch.stack([one.mean - cut for one in found.members])
@@ -239,32 +265,67 @@ def sigmoid_interval(mean: Tensor, var: Tensor, prob: float) -> Interval:
     return Interval(first, spread, torch.sigmoid(mean - half), torch.sigmoid(mean + half))
 
 
-def sigmoid_moments(mean: Tensor, var: Tensor, n_nodes: int = 20) -> tuple[Tensor, Tensor]:
-    """`E[sigmoid(a)]` and `E[sigmoid(a)^2]`, without a table of all nodes."""
+def sigmoid_moments(
+    mean: Tensor, var: Tensor, n_nodes: int = 20, link: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """`E[sigmoid(a)]` and `E[sigmoid(a)^2]`, or of `link(sigmoid(a))`, no table of all nodes."""
     nodes, weights = nodes_and_weights(mean, n_nodes)
     sd = var.clamp_min(0.0).sqrt()
     first, second = torch.zeros_like(mean), torch.zeros_like(mean)
     for node, weight in zip(nodes, weights, strict=True):
         value = torch.sigmoid(mean + node * sd)
+        value = value if link is None else link(value)
         first += weight * value
         second += weight * value**2
     return first, second
 
 
-def expected_rating(posterior: Posterior, found: Predictors) -> Tensor:
-    """`E[rating]` at predictors: the lowest level plus every step times P(it is taken)."""
+def level_survival(posterior: Posterior, found: Predictors) -> Tensor:
+    """rating: P(level index >= k) at predictors, k from 1, recalibrated where it is, (k, ...)."""
+    return recalibrated_survival(posterior, _survival(posterior, found))
+
+
+def _survival(posterior: Posterior, found: Predictors) -> Tensor:
     if found.members:
         cut, each = level_cut(posterior), []
         for one, own in zip(posterior.each, found.members, strict=True):
-            mean = own.mean - cut + level_cut(one)
-            each.append(expected_rating(one, replace(own, mean=mean)))
+            each.append(_survival(one, replace(own, mean=own.mean - cut + level_cut(one))))
         return torch.stack(each).mean(0)
-    mean, var = found.mean, found.var
-    levels = posterior.vocabulary.levels
-    total = torch.full_like(mean, levels[0])
     cuts = increasing_cuts(posterior.values["raw_cuts"])
-    for cut, step in zip(cuts, np.diff(levels), strict=True):
-        total += float(step) * sigmoid_moments(mean - cut, var)[0]
+    return torch.stack([sigmoid_moments(found.mean - cut, found.var)[0] for cut in cuts])
+
+
+def recalibrated_survival(posterior: Posterior, plain: Tensor) -> Tensor:
+    """P(level index >= k), k from 1, (k, ...), from raw ones.
+
+    The map changes P(rating >= the stated level); what is known of the rating given the side of
+    that level it falls on stays (Jeffrey's rule).
+    """
+    if posterior.recalibration is None:
+        return plain
+    above, below = side_factors(posterior, plain[posterior.level - 1])
+    rest = 1.0 - (1.0 - plain) * below
+    stated = torch.arange(1, len(plain) + 1, device=plain.device) >= posterior.level
+    return torch.where(stated.view(-1, *[1] * (plain.ndim - 1)), plain * above, rest).to(plain)
+
+
+def side_factors(posterior: Posterior, plain: Tensor) -> tuple[Tensor, Tensor]:
+    """What recalibration multiplies probabilities of outcomes by: those of interest, the others.
+
+    `plain` is the raw P(interest).
+    """
+    assert posterior.recalibration is not None
+    raw = plain.double().clamp(EDGE, 1.0 - EDGE)
+    mapped = posterior.recalibration(raw)
+    return mapped / raw, (1.0 - mapped) / (1.0 - raw)
+
+
+def expected_rating(posterior: Posterior, found: Predictors) -> Tensor:
+    """`E[rating]` at predictors: the lowest level plus every step times P(it is taken)."""
+    levels = posterior.vocabulary.levels
+    total = torch.full_like(found.mean, levels[0])
+    for taken, step in zip(level_survival(posterior, found), np.diff(levels), strict=True):
+        total += float(step) * taken
     return total
 
 
@@ -330,10 +391,12 @@ def draws_interval(draws: Tensor, prob: float) -> Interval:
 
 
 def interest_probabilities(posterior: Posterior, drawn: Tensor) -> Tensor:
-    """Predictor draws (draw, item) as probabilities of the family."""
+    """Predictor draws (draw, item) as probabilities of the family, recalibrated where they are."""
+    mapped = posterior.recalibration
     if posterior.layout.emission == "choice":
-        return torch.softmax(drawn, -1)
-    return torch.sigmoid(drawn - level_cut(posterior))
+        return torch.softmax(drawn if mapped is None else mapped.slope * drawn, -1)
+    plain = torch.sigmoid(drawn - level_cut(posterior))
+    return plain if mapped is None else mapped(plain)
 
 
 def held_back_loss(posterior: Posterior, found: Forecasts) -> float:

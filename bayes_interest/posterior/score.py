@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bayes_interest.emissions.logistic import LogisticAverages
 from bayes_interest.emissions.quadrature import nodes_and_weights
 from bayes_interest.events.history import History
 from bayes_interest.model.parameters import emission_of, reliability
@@ -27,7 +28,10 @@ from bayes_interest.posterior.predict import (
     interest_probabilities,
     level_cut,
     predictors,
+    recalibrated_survival,
+    side_factors,
 )
+from bayes_interest.schema import P_ABOVE, P_LEVEL, P_TIED, P_TOP, TOP_HIT
 
 TABLE_SIZE = 2_000_000
 OUTCOME_SEED = DRAW_SEED + 1_000_003
@@ -44,6 +48,7 @@ class EventScores:
     slate: np.ndarray | None  # positions of the k best unseen, -1 past the last, (event, k)
     certainty: np.ndarray | None  # expected share of the slate that is among the k best
     hits: np.ndarray | None  # sum of the probabilities of the slate
+    detail: dict[str, np.ndarray]  # see `detail_names`; NaN where there is no outcome
 
 
 def score_history(
@@ -55,6 +60,7 @@ def score_history(
     k: int | None = None,
     exposure: ExposedEvents | None = None,
     certainty: bool = False,
+    detail: bool = False,
 ) -> tuple[EventScores, History]:
     """Scores of every event; returns also the annotated history. Changes nothing.
 
@@ -64,7 +70,8 @@ def score_history(
     found, _, _ = filter_history(posterior, history, keep_cov=True)
     ranker = _Ranker(posterior, found, exclude_seen, k, exposure, n_draws if certainty else 0)
     n_events = len(history)
-    table = np.full((6, n_events), np.nan)
+    names = detail_names(posterior) if detail else []
+    table = np.full((6 + len(names), n_events), np.nan)
     size = max(1, TABLE_SIZE // posterior.layout.n_items)
     if posterior.belief.diagonal or exposure is not None or certainty:
         size //= n_draws
@@ -77,12 +84,28 @@ def score_history(
             rows = _choice_rows(posterior, found, part, prob, n_draws, ranker)
         else:
             rows = _scalar_rows(posterior, found, part, prob, ranker)
+        rows = rows[: len(table)]
         table[:, at : at + count] = rows[:, :count]
         ranker.settle(count)
     parts = [torch.as_tensor(row) for row in table[:4]]
     rank = table[5].astype(np.int64)
-    sure = ranker.certainties()
-    return EventScores(Interval(*parts), table[4], rank, ranker.slates(), *sure), found.history
+    sure, more = ranker.certainties(), dict(zip(names, table[6:], strict=True))
+    scores = EventScores(Interval(*parts), table[4], rank, ranker.slates(), *sure, more)
+    return scores, found.history
+
+
+def detail_names(posterior: Posterior) -> list[str]:
+    """Columns that say more of the predicted distribution of an event's outcome.
+
+    rating: P(the level) for every level. choice: probability of the most probable item, whether it
+    was chosen, the mass of the items more probable than the chosen one, and the mass of those as
+    probable, itself with them.
+    """
+    emission = posterior.layout.emission
+    if emission == "choice":
+        return [P_TOP, TOP_HIT, P_ABOVE, P_TIED]
+    levels = posterior.vocabulary.levels if emission == "rating" else ()
+    return [f"{P_LEVEL}{float(level)!r}" for level in levels]
 
 
 class _Ranker:
@@ -182,7 +205,7 @@ class _Ranker:
 def _scalar_rows(
     posterior: Posterior, found: Forecasts, part: np.ndarray, prob: float, ranker: _Ranker
 ) -> np.ndarray:
-    """mean, sd, lower, upper, log_prob, rank of events of a scalar family."""
+    """mean, sd, lower, upper, log_prob, rank of events of a scalar family, and its details."""
     history = found.history
     index = torch.as_tensor(part, device=posterior.features.device)
     belief = found.belief(index)
@@ -195,14 +218,50 @@ def _scalar_rows(
         each = [_own_predictors(one, forecasts, index, part) for one, forecasts in pairs]
         chance = torch.stack([one[1] for one in each]).mean(0)
         own = replace(own, members=tuple(one[0] for one in each))
-    plain = interest_interval(own, prob)
-    columns = [plain.mean, plain.sd, plain.lower, plain.upper, chance.clamp_min(1e-30).log()]
-    table = [column.double().cpu().numpy() for column in columns]
+    chance = chance.clamp_min(1e-30)
+    plain = interest_interval(own, prob, mapped=posterior.recalibration)
+    survival = event_survival(posterior, found, index)
+    level = interest_level(posterior)
+    if posterior.recalibration is not None:
+        if ranker.exposure is not None or ranker.certainty_draws:  # else for order only
+            scores = posterior.recalibration(scores)
+        outcome = torch.as_tensor(history.outcome[part], device=index.device)
+        above, below = side_factors(posterior, survival[level - 1])
+        chance = chance * torch.where(outcome >= level, above, below)
+    levels = _level_probs(posterior, survival)
     drawn = None
     if ranker.certainty_draws:
         drawn = draw_predictors(posterior, belief, extra, ranker.certainty_draws, OUTCOME_SEED)
         drawn = interest_probabilities(posterior, drawn)
-    return np.stack((*table, ranker.rank(scores, part, drawn).astype(float)))
+    ranks = torch.as_tensor(ranker.rank(scores, part, drawn))
+    columns = [plain.mean, plain.sd, plain.lower, plain.upper, chance.log(), ranks, *levels]
+    return np.stack([column.double().cpu().numpy() for column in columns])
+
+
+def _level_probs(posterior: Posterior, survival: Tensor) -> list[Tensor]:
+    """rating: P(each level), from raw P(level index >= k)."""
+    if posterior.layout.emission != "rating":
+        return []
+    above = recalibrated_survival(posterior, survival)
+    one = torch.ones_like(above[:1])
+    return list(torch.cat((one, above)) - torch.cat((above, 0.0 * one)))
+
+
+def interest_level(posterior: Posterior) -> int:
+    """Outcomes from this one on are interest."""
+    return posterior.level if posterior.layout.emission == "rating" else 1
+
+
+def event_survival(posterior: Posterior, found: Forecasts, index: Tensor) -> Tensor:
+    """Raw P(an event's outcome >= k), k from 1, its own kind counted in, (k, event)."""
+    if found.members:
+        pairs = zip(posterior.each, found.members, strict=True)
+        return torch.stack([event_survival(*pair, index) for pair in pairs]).mean(0)
+    assert found.mean is not None
+    assert found.var is not None
+    mean, averages = found.mean[index], LogisticAverages(found.var[index])
+    cuts = emission_of(posterior.layout, posterior.values).cuts
+    return torch.stack([averages.sigmoid(mean - cut) for cut in cuts])
 
 
 def _own_predictors(
@@ -238,7 +297,7 @@ def _choice_rows(
     n_draws: int,
     ranker: _Ranker,
 ) -> np.ndarray:
-    """mean, sd, lower, upper, log_prob, rank of choices; probabilities over all items."""
+    """mean, sd, lower, upper, log_prob, rank of choices, and details, over all items."""
     history = found.history
     index = torch.as_tensor(part, device=posterior.features.device)
     belief = found.belief(index)
@@ -252,9 +311,26 @@ def _choice_rows(
     interval = draws_interval(probs[row, :, own].T, prob)
     # The interest probability is that of the reference kind; the outcome has its own.
     rho = reliability(posterior.values, kind)[:, None, None]
-    chance = mean if (rho == 1.0).all() else torch.softmax(logits * rho, -1).mean(1)
-    log_prob = chance[row, own].clamp_min(1e-30).log().double().cpu().numpy()
-    log_prob[~history.absorb[part]] = np.nan
+    chance = mean
+    if not (rho == 1.0).all():
+        chance = interest_probabilities(posterior, logits * rho).mean(1)
+    mine = chance[row, own]
+    ranks = torch.as_tensor(ranker.rank(mean, part, logits))
     columns = [interval.mean, interval.sd, interval.lower, interval.upper]
-    table = [column.double().cpu().numpy() for column in columns]
-    return np.stack((*table, log_prob, ranker.rank(mean, part, logits).astype(float)))
+    columns += [mine.clamp_min(1e-30).log(), ranks, *_choice_details(chance, mine[:, None])]
+    table = np.stack([column.double().cpu().numpy() for column in columns])
+    table[np.ix_([4, 6, 7, 8, 9], ~history.absorb[part])] = np.nan
+    return table
+
+
+def _choice_details(chance: Tensor, mine: Tensor) -> list[Tensor]:
+    """Values of `detail_names` from probabilities (event, item) and the chosen one's (event, 1)."""
+    top = chance.max(1, keepdim=True).values
+    above, tied = chance > mine, chance == mine
+    hit = tied & (mine == top)  # one of several most probable items is the top one by chance
+    return [
+        top[:, 0],
+        hit.any(1) / tied.sum(1),
+        (chance * above).double().sum(1),
+        (chance * tied).double().sum(1),
+    ]

@@ -39,6 +39,7 @@ from bayes_interest.model.parameters import Layout, layout_dict
 from bayes_interest.model.prepare import Standardizer, Vocabulary
 from bayes_interest.posterior.learn import resolve_device
 from bayes_interest.posterior.posterior import FitSummary, Member, Posterior
+from bayes_interest.posterior.probability_map import ProbabilityMap
 
 FORMAT: Final = "bayes_interest posterior"
 FORMAT_VERSION: Final = 1  # raise it when an older package could not read the folder, or misread it
@@ -53,6 +54,7 @@ _OURS: Final = re.compile(
     "|".join(rf"{part}-[0-9a-f]{{32}}\.{end}" for part, end in (*_FILES.items(), _MANIFEST_DRAFT))
 )
 _HISTORY: Final = tuple(field.name for field in fields(History) if field.name != "n_users")
+_MAP: Final = ("raw", "mapped", "evidence")
 _NO_FOLDER_SYNC: Final = (errno.EINVAL, errno.ENOTSUP)
 
 
@@ -167,6 +169,9 @@ def _arrays(posterior: Posterior) -> dict[str, np.ndarray]:
         "standardizer.axes": posterior.standardizer.axes,
     }  # fmt: skip
     arrays |= {f"history.{name}": getattr(posterior.history, name) for name in _HISTORY}
+    found = posterior.recalibration
+    if found is not None:
+        arrays |= {f"recalibration.{name}": getattr(found, name) for name in _MAP}
     return arrays
 
 
@@ -181,7 +186,14 @@ def _settings(posterior: Posterior) -> dict[str, Any]:
         "n_users": posterior.history.n_users,
         "summary": asdict(posterior.summary),
         "encoder_spec": posterior.encoder_spec,
+        "recalibration": _map_settings(posterior.recalibration),
     }
+
+
+def _map_settings(found: ProbabilityMap | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"method": found.method, "slope": found.slope}
 
 
 def _safe_bytes(arrays: dict[str, np.ndarray]) -> bytes:
@@ -234,7 +246,16 @@ def _rebuild(parts: dict[str, bytes], device: torch.device) -> Posterior:
         summary=_summary(settings["summary"]),
         encoder_spec=settings["encoder_spec"],
         members=_members(tensors, settings["values"]),
+        recalibration=_map(settings.get("recalibration"), arrays),
     )  # fmt: skip
+
+
+def _map(stored: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> ProbabilityMap | None:
+    """Folders of before there were maps have none."""
+    if stored is None:
+        return None
+    raw, mapped, evidence = (arrays[f"recalibration.{name}"] for name in _MAP)
+    return ProbabilityMap(raw=raw, mapped=mapped, evidence=evidence, **stored)
 
 
 def _ids(data: bytes) -> IdMap:

@@ -93,7 +93,9 @@ def _chances(posterior: Posterior, asked: Asked, drawn: Drawn, p: float) -> np.n
     if asked.belief.diagonal:
         share: np.ndarray = (drawn.probs > p).double().mean(0).cpu().numpy()
         return share
-    chances, cut = [], float(level_cut(posterior))
+    chances, cut, mapped = [], float(level_cut(posterior)), posterior.recalibration
+    if mapped is not None:
+        p = float(mapped.inverse().of_arrays(np.array([p]))[0])
     found = predictors(posterior, asked.belief, asked.extra)
     for one in found.members or (found,):
         sd = np.sqrt(np.maximum(_column(one.var[0]), np.finfo(float).tiny))

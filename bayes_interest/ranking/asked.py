@@ -94,7 +94,8 @@ def draw_user(
         probs = probs * exposure.draws(asked.row, allowed)
         return Drawn(probs, probs, draws_interval(probs, prob))
     found = predictors(posterior, one, extra)
-    interval = interest_interval(found.of(0, slice(None)), prob, level_cut(posterior))
+    mine, cut = found.of(0, slice(None)), level_cut(posterior)
+    interval = interest_interval(mine, prob, cut, posterior.recalibration)
     return Drawn(order, probs, interval)
 
 

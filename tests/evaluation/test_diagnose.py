@@ -14,7 +14,6 @@ import torch
 from bayes_interest.config import EmissionName, FitConfig, ModelConfig
 from bayes_interest.errors import ConfigError
 from bayes_interest.evaluation import guide_sample
-from bayes_interest.evaluation.calibration import calibration_limit
 from bayes_interest.evaluation.fit_checks import drift_shares, fit_checks, known_share
 from bayes_interest.evaluation.guide_sample import draw_guide, scalar_guide
 from bayes_interest.evaluation.pareto import effective_share, pareto_k
@@ -24,6 +23,7 @@ from bayes_interest.evaluation.predictive_checks import (
     rate_spread,
     tail_probability,
 )
+from bayes_interest.evaluation.reliability import calibration_limit
 from bayes_interest.events.split import split_by_time
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.model.filtering import Belief
