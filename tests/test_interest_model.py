@@ -399,7 +399,9 @@ def with_followers(seed: int) -> pd.DataFrame:
 def test_an_automatic_context_is_the_better_of_both(seed: int) -> None:
     plain = {"popularity_days": None, "repeats": False, "succession": False, "likeness": False}
     options = {"emission": "choice", "state_dim": 4, "context_dim": 16} | plain
-    run = FitConfig(max_epochs=12, batch_events=256, learning_rate=0.05, n_members=1, progress=False)
+    run = FitConfig(
+        max_epochs=12, batch_events=256, learning_rate=0.05, n_members=1, progress=False
+    )
     vectors = np.random.default_rng(3).normal(size=(8, 8))
     known = PrecomputedVectors(vectors, item_ids=[f"i{i}" for i in range(8)])
     doors = {

@@ -9,6 +9,7 @@ averages: `E[Phi(a / s)] = Phi(m / S)` for `a ~ N(m, v)`, `S^2 = s^2 + v`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -60,28 +61,33 @@ class LogisticAverages:
 
     def __init__(self, var: Tensor) -> None:
         scales, weights = scale_mixture(N_SCALES[var.dtype])
-        self.weights = var.new_tensor(weights)
-        self.spread = torch.sqrt(var.clamp_min(0.0)[..., None] + var.new_tensor(scales**2))
+        known = var.clamp_min(0.0)
+        self.parts = [
+            (float(weight), torch.sqrt(known + float(scale) ** 2))
+            for scale, weight in zip(scales, weights, strict=True)
+        ]
 
-    def _standard(self, mean: Tensor) -> Tensor:
-        return mean[..., None] / self.spread
+    def _average(self, mean: Tensor, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Sum over the mixture, a scale at a time: a table of all of them would be large."""
+        total = torch.zeros_like(mean)
+        for weight, spread in self.parts:
+            total = total + weight * term(mean / spread, spread)
+        return total
 
     def sigmoid(self, mean: Tensor) -> Tensor:
         """`E[sigmoid(a)]`, for `a` of mean `mean`, as are all below."""
-        below: Tensor = torch.special.ndtr(self._standard(mean))
-        return below @ self.weights
+        return self._average(mean, lambda z, _: torch.special.ndtr(z))
 
     def slope(self, mean: Tensor) -> Tensor:
         """Its derivative in the mean, `E[sigmoid'(a)]`."""
-        return (normal_density(self._standard(mean)) / self.spread) @ self.weights
+        return self._average(mean, lambda z, spread: normal_density(z) / spread)
 
     def curvature(self, mean: Tensor) -> Tensor:
         """Its second derivative."""
-        z = self._standard(mean)
-        return (-z * normal_density(z) / self.spread**2) @ self.weights
+        return self._average(mean, lambda z, spread: -z * normal_density(z) / spread**2)
 
     def softplus(self, mean: Tensor) -> Tensor:
         """`E[log(1 + exp(a))]`: the integral of the sum of normal distribution functions."""
-        z = self._standard(mean)
-        area: Tensor = z * torch.special.ndtr(z) + normal_density(z)
-        return (self.spread * area) @ self.weights
+        return self._average(
+            mean, lambda z, spread: spread * (z * torch.special.ndtr(z) + normal_density(z))
+        )

@@ -16,6 +16,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
+from bayes_interest.emissions.logistic import LogisticAverages
 from bayes_interest.emissions.ordered import increasing_cuts
 from bayes_interest.emissions.quadrature import nodes_and_weights
 from bayes_interest.errors import ConfigError, InputError, TimeOrderError
@@ -258,7 +259,7 @@ def mixture_quantile(mean: Tensor, var: Tensor, level: float) -> Tensor:
 
 
 def sigmoid_interval(mean: Tensor, var: Tensor, prob: float) -> Interval:
-    """Of `sigmoid(a)`, `a ~ N(mean, var)`: moments by quadrature, quantiles exactly."""
+    """Of `sigmoid(a)`, `a ~ N(mean, var)`."""
     first, second = sigmoid_moments(mean, var)
     half = float(ndtri(0.5 + prob / 2.0)) * var.clamp_min(0.0).sqrt()
     spread = (second - first**2).clamp_min(0.0).sqrt()
@@ -266,15 +267,20 @@ def sigmoid_interval(mean: Tensor, var: Tensor, prob: float) -> Interval:
 
 
 def sigmoid_moments(
-    mean: Tensor, var: Tensor, n_nodes: int = 20, link: Callable[[Tensor], Tensor] | None = None
+    mean: Tensor, var: Tensor, link: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """`E[sigmoid(a)]` and `E[sigmoid(a)^2]`, or of `link(sigmoid(a))`, no table of all nodes."""
-    nodes, weights = nodes_and_weights(mean, n_nodes)
+    """`E[sigmoid(a)]` and `E[sigmoid(a)^2] = E[sigmoid(a)] - E[sigmoid'(a)]`, exactly; or those of
+    `link(sigmoid(a))`, by quadrature.
+    """
+    if link is None:
+        averages = LogisticAverages(var)
+        first = averages.sigmoid(mean)
+        return first, first - averages.slope(mean)
+    nodes, weights = nodes_and_weights(mean)
     sd = var.clamp_min(0.0).sqrt()
     first, second = torch.zeros_like(mean), torch.zeros_like(mean)
     for node, weight in zip(nodes, weights, strict=True):
-        value = torch.sigmoid(mean + node * sd)
-        value = value if link is None else link(value)
+        value = link(torch.sigmoid(mean + node * sd))
         first += weight * value
         second += weight * value**2
     return first, second

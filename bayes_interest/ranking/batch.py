@@ -13,10 +13,12 @@ from bayes_interest.posterior.predict import (
     advanced_belief,
     circumstances,
     draw_predictors,
+    interest_interval,
+    interest_probabilities,
     level_cut,
     predictors,
-    sigmoid_interval,
 )
+from bayes_interest.ranking.diverse import default_looks, diverse_slate
 from bayes_interest.ranking.scores import score, top_k_probability
 
 
@@ -40,17 +42,30 @@ def slates_at_once(
         raise ConfigError(f'emission="{posterior.layout.emission}": expected bernoulli or rating')
     belief = advanced_belief(posterior, users, seconds)
     extra = circumstances(posterior, users, seconds)
+    if by == "diverse":
+        return _diverse(draw_predictors(posterior, belief, extra, n_draws, seed), posterior, k)
     if by in ("thompson", "p_top_k"):
         drawn = draw_predictors(posterior, belief, extra, n_draws, seed)
         scores = _of_draws(drawn, k, by, seed)
     else:
         found = predictors(posterior, belief, extra)
-        interval = sigmoid_interval(found.mean - level_cut(posterior), found.var, prob)
+        interval = interest_interval(found, prob, level_cut(posterior), posterior.recalibration)
         nothing = found.mean.new_zeros(0)
         scores = score(by, interval, nothing, nothing, 0)
     # Stable, so equal scores keep the order in which the model met the items.
     best = torch.sort(scores, dim=1, descending=True, stable=True).indices
     slates: np.ndarray = best[:, :k].cpu().numpy()
+    return slates
+
+
+def _diverse(drawn: Tensor, posterior: Posterior, k: int) -> np.ndarray:
+    """Greedy slates from joint draws (user, draw, item), (user, k)."""
+    everything = torch.ones(drawn.shape[2], dtype=torch.bool, device=drawn.device)
+    looks, rows = default_looks(False), []
+    for draws in drawn:
+        probs = interest_probabilities(posterior, draws)
+        rows.append(diverse_slate(probs, everything, k, looks, False)[0])
+    slates: np.ndarray = torch.stack(rows).cpu().numpy()
     return slates
 
 

@@ -313,7 +313,14 @@ def test_a_theme_may_be_a_text() -> None:
     door.fit(
         frame,
         pd.DataFrame(texts),
-        FitConfig(max_epochs=15, n_members=1, progress=False, holdout=0.0, batch_events=160, learning_rate=0.1),
+        FitConfig(
+            max_epochs=15,
+            n_members=1,
+            progress=False,
+            holdout=0.0,
+            batch_events=160,
+            learning_rate=0.1,
+        ),
     )
     table = door.changes(["u3"], since=1.6e9 + 10 * SECONDS_PER_DAY,
                          themes={"jazz": "jazz piece", "chess": "chess piece"})  # fmt: skip

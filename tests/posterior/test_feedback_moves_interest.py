@@ -91,7 +91,10 @@ def test_an_explicit_dislike_says_more_than_an_item_ignored() -> None:
     frame["kind"] = np.where(thumb, "thumb", "click")
     door = InterestModel(
         ModelConfig("bernoulli", state_dim=2), PrecomputedVectors(log.vectors)
-    ).fit(frame.drop(columns="probability"), config=FitConfig(max_epochs=8, n_members=1, progress=False))
+    ).fit(
+        frame.drop(columns="probability"),
+        config=FitConfig(max_epochs=8, n_members=1, progress=False),
+    )
     assert float(door.posterior.values["log_reliability"][0]) > 0.2
     at = frame["timestamp"].max() + LATER
     users = door.posterior.vocabulary.users.ids

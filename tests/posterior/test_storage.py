@@ -55,7 +55,8 @@ def fitted(emission: EmissionName) -> Posterior:
     drawn = simulate(n_users=7, n_items=11, events_per_user=13, emission=emission)
     return learn(
         drawn.events, None, PrecomputedVectors(drawn.vectors),
-        ModelConfig(emission=emission, state_dim=2), FitConfig(max_epochs=2, n_members=1, progress=False),
+        ModelConfig(emission=emission, state_dim=2),
+        FitConfig(max_epochs=2, n_members=1, progress=False),
     )  # fmt: skip
 
 
