@@ -28,6 +28,7 @@ NEWTON_STEPS, NEWTON_REACH, GOOD_ENOUGH = 6, 1.5, 0.01
 LEAST_STEP, STEP_SHRINK = 0.05, 0.4
 LEAST_CURVATURE = 1.0  # that of the prior
 TOP_ELBO = 0.1
+GRID_REACH, GRID_SIZE = 5.0, 501
 LEAPS, LEAP = 4, 0.35
 
 SiteBlocks = tuple[ScalarSites, ...]
@@ -183,9 +184,39 @@ def draw_points(
         change = there.value - 0.5 * (momentum**2).sum(1) - energy
         uniform = torch.rand(n_draws, generator=generator, dtype=torch.float64).to(change)
         take = torch.log(uniform) < change
-        inner = torch.where(take[:, None], moved, inner)
         here = _chosen(take, there, here)
+        point, here = redrawn_scales(
+            density.whitened, placed(torch.where(take[:, None], moved, inner)), here, generator
+        )
+        inner = (point - fit.mode) @ root
     return placed(inner)
+
+
+def redrawn_scales(
+    whitened: Whitened, point: Tensor, here: Density, generator: torch.Generator
+) -> tuple[Tensor, Density]:
+    """New scales of effects given the effects themselves: the outcomes have no say in that.
+
+    `p(t | e)` for `s = exp(sd t) s_0` and effects `e = s x` is `N(t; 0, 1) prod N(e; 0, s^2)`,
+    drawn on a grid. Between moves at fixed `x` it makes scales mix (interweaving; Yu & Meng 2011).
+    """
+    point, likelihood = point.clone(), here.slope + point
+    value = here.value + 0.5 * (point**2).sum(1)
+    for place, effects, sd in whitened.scaled:
+        old, grid = point[:, place, None], torch.linspace(-GRID_REACH, GRID_REACH, GRID_SIZE)
+        grid = grid.to(point)
+        square = (point[:, effects] ** 2).sum(1, keepdim=True)
+        count = effects.stop - effects.start
+        log_density = -0.5 * grid**2 - count * sd * (grid - old)
+        log_density = log_density - 0.5 * square * torch.exp(2.0 * sd * (old - grid))
+        chosen = torch.multinomial(torch.softmax(log_density.cpu(), 1), 1, generator=generator)
+        within = torch.rand(len(point), 1, generator=generator).to(point) - 0.5
+        new = grid[chosen.to(point.device)] + within * (grid[1] - grid[0])
+        grown = torch.exp(sd * (new - old))
+        point[:, place] = new[:, 0]
+        point[:, effects] /= grown
+        likelihood[:, effects] *= grown
+    return point, Density(value - 0.5 * (point**2).sum(1), likelihood - point, here.sites)
 
 
 def _chosen(take: Tensor, yes: Density, no: Density) -> Density:

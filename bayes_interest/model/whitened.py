@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -17,7 +19,9 @@ from torch import Tensor
 from bayes_interest.model.batch import Batch
 from bayes_interest.model.elbo import Chains, EventTerms
 from bayes_interest.model.parameters import (
+    BY_MOMENTS,
     COVARIATES,
+    PRIOR_SCALES,
     Globals,
     Layout,
     emission_of,
@@ -51,8 +55,31 @@ class Whitened:
 
     def mask(self, wanted: Callable[[str], bool]) -> Tensor:
         """1 where a number belongs to a parameter that is wanted, (dim,)."""
-        sizes = {name: math.prod(self.layout.shapes()[name]) for name in self.names}
-        return torch.cat([torch.full((n,), float(wanted(name))) for name, n in sizes.items()])
+        found = torch.zeros(self.dim)
+        for name, span in self.spans.items():
+            found[span] = float(wanted(name))
+        return found
+
+    @cached_property
+    def spans(self) -> dict[str, slice]:
+        """Where the numbers of each parameter lie."""
+        sizes = [math.prod(self.layout.shapes()[name]) for name in self.names]
+        ends = list(accumulate(sizes))
+        return {
+            name: slice(end - size, end)
+            for name, size, end in zip(self.names, sizes, ends, strict=True)
+        }
+
+    @property
+    def scaled(self) -> list[tuple[int, slice, float]]:
+        """Of every varying scale: where it is, where its effects are, the sd of its logarithm."""
+        found = []
+        for scale in BY_MOMENTS:
+            effect = scale.removeprefix("log_").removesuffix("_scale")
+            if scale in self.names and effect in self.names:
+                place = self.spans[scale].start
+                found.append((place, self.spans[effect], PRIOR_SCALES[scale]))
+        return found
 
     def values(self, point: Tensor) -> Globals:
         """All globals at points (setting, dim): each (setting, *shape)."""
@@ -62,12 +89,10 @@ class Whitened:
         return {name: both[name] for name in self.layout.shapes() if name in both}
 
     def _values(self, point: Tensor) -> Globals:
-        values, at, shapes = dict(self.fixed), 0, self.layout.shapes()
-        for name in self.names:
-            size = math.prod(shapes[name])
+        values, shapes = dict(self.fixed), self.layout.shapes()
+        for name, span in self.spans.items():
             mean, scale = prior(self.layout, name, values, point)
-            values[name] = mean + scale * point[at : at + size].reshape(shapes[name])
-            at += size
+            values[name] = mean + scale * point[span].reshape(shapes[name])
         return {name: values[name] for name in self.names}
 
     def point(self, values: Globals) -> Tensor:

@@ -57,7 +57,7 @@ class Quadratic:
 
     def __init__(self, mean: Tensor, precision: Tensor, skew: float = 0.0) -> None:
         self.mean, self.precision, self.skew = mean, precision, skew
-        self.whitened = self
+        self.whitened, self.scaled = self, ()
 
     def mask(self, wanted: object) -> Tensor:
         return torch.ones(len(self.mean))
@@ -105,6 +105,41 @@ def test_sweeps_lead_from_the_gaussian_to_the_density() -> None:
     assert draw_points(density, gaussian, 4_000, 0, generator).mean() > wanted + 0.5
     moved = draw_points(density, gaussian, 4_000, 12, generator)
     assert float(moved.mean()) == pytest.approx(wanted, abs=0.05)
+
+
+def test_new_scales_leave_the_effects_and_tell_value_and_slope() -> None:
+    density, point = collapsed("rating")
+    points = torch.stack((point, 0.8 * point, 1.1 * point))
+    here = density(points, density(points).sites)
+    moved, told = ensemble.redrawn_scales(
+        density.whitened, points, here, torch.Generator().manual_seed(0)
+    )
+    before, after = density.whitened.values(points), density.whitened.values(moved)
+    for name, value in before.items():
+        same = torch.allclose(value, after[name], rtol=0.0, atol=1e-12)
+        assert same == (name not in ("log_offset_scale", "log_residual_scale"))
+    found = density(moved, told.sites)
+    torch.testing.assert_close(told.value, found.value, rtol=0.0, atol=1e-4)
+    torch.testing.assert_close(told.slope, found.slope, rtol=1e-3, atol=1e-3)
+
+
+def test_new_scales_follow_the_effects() -> None:
+    """Given n effects of size s the new scale is s, within one over the root of 2 n."""
+    small = small_problem("bernoulli")
+    layout = replace(small.layout, n_items=400, residuals=False)
+    values = {"log_offset_scale": torch.zeros(()), "mean": torch.zeros(3)}
+    whitened = Whitened.of(layout, values, ("log_offset_scale", "offset"))
+    many = 300
+    point = torch.zeros(many, whitened.dim, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    point[:, 1:] = 0.3 * torch.randn(many, 400, generator=generator, dtype=torch.float64)
+    nothing = Density(torch.zeros(many), torch.zeros_like(point), ())
+    moved, _ = ensemble.redrawn_scales(whitened, point, nothing, generator)
+    found = whitened.values(moved)["log_offset_scale"].exp()
+    size = whitened.values(point)["offset"].square().mean(1).sqrt()
+    ratio = (found / size).log()
+    assert float(ratio.mean()) == pytest.approx(0.0, abs=0.01)
+    assert float(ratio.std()) == pytest.approx(1.0 / np.sqrt(2 * 400), rel=0.15)
 
 
 def problem_of(emission: str, copies: int) -> tuple[Problem, dict[str, Tensor]]:
