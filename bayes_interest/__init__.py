@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bayes_interest.evaluation.leaks import check_no_peeking
     from bayes_interest.evaluation.policies import FeedbackStart, Policy
     from bayes_interest.evaluation.protocol import Recommender
+    from bayes_interest.evaluation.sbc import sbc, sbc_table
     from bayes_interest.evaluation.scores import BacktestScores
     from bayes_interest.evaluation.selective import risk_coverage
     from bayes_interest.evaluation.summarize import summarize
@@ -89,6 +90,8 @@ __all__ = [
     "read_events",
     "read_items",
     "risk_coverage",
+    "sbc",
+    "sbc_table",
     "score_backtest",
     "simulate",
     "simulate_feedback",

@@ -37,10 +37,15 @@ correlation along time.
 """
 
 
+def case_file(name: str, options: argparse.Namespace) -> Path:
+    """Where the ranks of a case are kept."""
+    return Path(options.work) / f"{name.replace(', ', '-').replace(' ', '-')}.csv"
+
+
 def case_ranks(name: str, n_runs: int, options: argparse.Namespace) -> pd.DataFrame:
     """Ranks of one case, from the file as far as they are there."""
     design, guide = CASES[name]
-    file = Path(options.work) / f"{name.replace(', ', '-').replace(' ', '-')}.csv"
+    file = case_file(name, options)
     file.parent.mkdir(parents=True, exist_ok=True)
     if options.table:
         done = pd.read_csv(file)
@@ -62,6 +67,9 @@ def main() -> None:
         users=design.n_users, steps=design.n_steps, items=design.n_items, days=design.days
     )
     for name in CASES:
+        if options.table and not case_file(name, options).exists():
+            text += f"\n## {name}: not run yet\n"
+            continue
         n_runs = options.wrong_runs if WRONG in CASES[name][1] else options.runs
         ranks = case_ranks(name, n_runs, options)
         table = sbc_table(ranks)

@@ -95,7 +95,8 @@ def sbc(
 
     Every run has a world of its own, by `seed` and its number. With `file` (CSV) finished runs
     are kept there and not done again. `guide="factorised"` takes draws of the states from a guide
-    without correlation along time, which must be found out.
+    without correlation along time, which must be found out. Rounding may differ between machines
+    and processes, and chains part where it does: then ranks differ, though not what they say.
 
     Raises:
         InputError: a file of another design or seed.
@@ -137,7 +138,7 @@ def _read(file: str | Path | None, setting: dict[str, object]) -> pd.DataFrame:
     for name, value in setting.items():
         if name not in table or (table[name].astype(str) != str(value)).any():
             raise InputError(f"{file} holds runs with another {name} than {value}: delete it")
-    return table[[RUN, QUANTITY, RANK, N_DRAWS]]
+    return table[[RUN, QUANTITY, RANK, N_DRAWS]].astype({QUANTITY: object})
 
 
 def _append(file: Path, table: pd.DataFrame, setting: dict[str, object]) -> None:

@@ -201,6 +201,7 @@ def truly_risen(log: Simulation, seconds: tuple[float, float]) -> pd.DataFrame:
     return pd.concat(tables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("emission", ["bernoulli", "choice"])
 def test_four_of_five_that_are_said_to_have_risen_with_0_8_did(emission: EmissionName) -> None:
     log, door = known(emission, 45 if emission == "choice" else 90)
