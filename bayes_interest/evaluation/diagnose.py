@@ -115,7 +115,7 @@ def _left_out_checks(sample: GuideSample, seed: int) -> list[Check | _Absent]:
             "optimism",
             float((loo.in_sample - loo.log_prob).mean()),
             0.2,
-            0.5,
+            0.4,
             "Log probability of an event when known less when left out, in nats.",
             "states follow single outcomes; fewer state dimensions, or more events per user.",
         ),

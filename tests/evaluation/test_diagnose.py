@@ -304,7 +304,7 @@ def test_leaving_out_is_dividing_out_the_site() -> None:
 def test_states_that_follow_single_outcomes_are_found() -> None:
     good = trained("bernoulli").posterior
     names = ("weight", "intercept", "residual")
-    wild = door("bernoulli", **{name: 40.0 * good.values[name] for name in names}, log_drift=1.0)
+    wild = door("bernoulli", **{name: 15.0 * good.values[name] for name in names}, log_drift=1.0)
     table = verdicts(wild)
     assert table.loc["optimism", "verdict"] == DISTRUST
     assert table.loc["influence", "verdict"] != GOOD
