@@ -13,7 +13,7 @@ from bayes_interest.exposed_interest import ExposedInterest
 from bayes_interest.interest_model import InterestModel
 
 N_USERS, N_ITEMS, N_EVENTS = 12, 15, 240
-FIT = bi.FitConfig(max_epochs=2, progress=False)
+FIT = bi.FitConfig(max_epochs=2, n_members=1, progress=False)
 CHOICE = bi.ModelConfig(emission="choice", state_dim=2)
 
 

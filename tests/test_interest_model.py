@@ -84,7 +84,9 @@ def test_texts_reach_the_model_and_new_items_are_understood_by_their_text() -> N
     )
     items = pd.DataFrame({"item_id": range(5), "text": [*words, "red coat"]})
     door = InterestModel(ModelConfig(state_dim=2), HashingEncoder(64))
-    door.fit(events, items, type(QUICK)(max_epochs=15, learning_rate=0.03, progress=False))
+    door.fit(
+        events, items, type(QUICK)(max_epochs=15, learning_rate=0.03, n_members=1, progress=False)
+    )
     table = door.interest(items=[4]).set_index("user_id")["mean"]
     red, blue = (table[[u for u in range(30) if likes_red[u] == flag]].mean() for flag in (1, 0))
     assert red > blue + 0.1
