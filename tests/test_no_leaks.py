@@ -14,6 +14,7 @@ from bayes_interest.config import EmissionName, FitConfig
 from bayes_interest.events.split import split_by_time
 from bayes_interest.interest_model import InterestModel
 from tests.fitted import (
+    CONTEXT,
     FAMILIES,
     QUICK,
     encoder,
@@ -199,13 +200,14 @@ def test_global_random_states_are_left_alone(emission: EmissionName) -> None:
     assert before[2] == random.getstate()
 
 
-def test_global_random_states_change_nothing() -> None:
+@pytest.mark.parametrize("config", [{}, CONTEXT], ids=["plain", "context"])
+def test_global_random_states_change_nothing(config: dict[str, int]) -> None:
     tables = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
-        door = fit(parts("choice")[0], "choice")
+        door = fit(parts("choice")[0], "choice", **config)
         tables.append(door.rank(by="thompson", k=3))
     same(*tables)
 

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from bayes_interest.baselines.base import evenly
 from bayes_interest.baselines.timeline import Timeline
 from bayes_interest.config import FitConfig
+from bayes_interest.model.seeding import seeded
 from bayes_interest.posterior.learn import resolve_device
 
 TEXT_DIM = 64
@@ -77,8 +78,7 @@ def _train(
 ) -> tuple[Network, int]:
     """The network of the best epoch (the last one where nothing is watched), and that epoch."""
     rng = np.random.default_rng(run.seed)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        _seed(run.seed, device)
+    with seeded(run.seed, device):
         network = task.make(past).to(device)
         optimiser = torch.optim.Adam(network.parameters(), lr=task.learning_rate)
         best, best_loss, best_epoch = network, float("inf"), max_epochs
@@ -108,13 +108,6 @@ def _epoch(
         nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
         optimiser.step()
     network.eval()
-
-
-def _seed(seed: int, device: torch.device) -> None:
-    """Only the generators that `fork_rng` puts back."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from bayes_interest.model.elbo import EventTerms, UserPosterior, event_terms, fi
 from bayes_interest.model.generative import walk_path
 from bayes_interest.model.guide import InnovationChain, backward_messages
 from bayes_interest.model.parameters import emission_of, reliability
+from bayes_interest.model.seeding import seeded
 from bayes_interest.posterior.online import contexts
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.statespace.diagonal import DiagonalSites
@@ -68,8 +69,7 @@ def draw_guide(posterior: Posterior, n_users: int, n_draws: int, seed: int) -> G
     n_draws = _affordable(posterior, len(history), n_draws)
     out = _Out(np.zeros((n_draws, history.n_users)), np.zeros((n_draws, len(history))))
     size = max(1, BLOCK_NUMBERS // (n_draws * posterior.layout.state_dim))
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
+    with seeded(seed, like.device), torch.no_grad():
         for block in padded_batches(history, size, like.device):
             batch, where = Batch.of(events, block), block.event[block.mask].cpu().numpy()
             users = block.users.cpu().numpy()

@@ -13,6 +13,7 @@ from bayes_interest.events.history import History, make_history
 from bayes_interest.model.batch import whole_batch
 from bayes_interest.model.generative import Design, interest_program, walk_path
 from bayes_interest.model.parameters import Globals, Layout
+from bayes_interest.model.seeding import seeded
 from bayes_interest.schema import SECONDS_PER_DAY
 
 
@@ -44,8 +45,7 @@ def draw_world(layout: Layout, lengths: np.ndarray, n_shown: int, days: float, s
     )
     features = torch.as_tensor(rng.standard_normal((layout.n_items, layout.embed_dim)))
     design = Design(layout, features, whole_batch(history, torch.float64))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, features.device):
         trace = pyro.poutine.trace(interest_program).get_trace(design, observed=False)
     found = {name: node["value"] for name, node in trace.nodes.items() if node["type"] == "sample"}
     values = {name: found[name] for name in layout.shapes()}

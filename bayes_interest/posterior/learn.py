@@ -35,6 +35,7 @@ from bayes_interest.model.prepare import (
     windows,
 )
 from bayes_interest.model.problem import Problem, torch_dtype
+from bayes_interest.model.seeding import seeded
 from bayes_interest.model.text_posterior import with_text_variance
 from bayes_interest.posterior.covariates import Tuned, tune_covariates
 from bayes_interest.posterior.online import absorb, filter_history, restarted
@@ -151,7 +152,7 @@ def learn(
     ready = prepare(log, table, encoder, config, fit.progress)
     if fit.progress:
         tqdm.write(f"emission: {ready.family.name} ({ready.family.reason})", file=sys.stderr)
-    with torch.random.fork_rng(devices=[]):
+    with seeded(fit.seed, device):
         ready, full, chosen, held, notes = _choose_context(ready, device, fit)
         result = chosen
         if held is None or fit.refit:
