@@ -52,8 +52,10 @@ class ScalarEmission(Protocol):
         """`E[p(outcome | a)]` for `a ~ N(mean, var)`."""
         ...
 
-    def evidence_derivatives(
-        self, mean: Tensor, var: Tensor, outcome: Tensor
-    ) -> ExpectedDerivatives:
-        """First and second derivative in `mean` of `log E[p(outcome | a)]`, `a ~ N(mean, var)`."""
+    def log_evidence(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Tensor:
+        """Its logarithm, never minus infinity."""
+        ...
+
+    def evidence(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Expected:
+        """`log E[p(outcome | a)]` and its two derivatives in `mean`, without autograd."""
         ...

@@ -41,14 +41,17 @@ class GaussianEmission:
 
     def predictive(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Tensor:
         """Predictive density of the outcome."""
-        return self._density(outcome - mean, var + self.noise_var).exp()
+        return self.log_evidence(mean, var, outcome).exp()
 
-    def evidence_derivatives(
-        self, mean: Tensor, var: Tensor, outcome: Tensor
-    ) -> ExpectedDerivatives:
-        """Those of `log N(outcome; mean, var + noise_var)`."""
+    def log_evidence(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Tensor:
+        """`log N(outcome; mean, var + noise_var)`."""
+        return self._density(outcome - mean, var + self.noise_var)
+
+    def evidence(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Expected:
+        """The same with its derivatives."""
         total = var + self.noise_var
-        return ExpectedDerivatives((outcome - mean) / total, -1.0 / total)
+        slope = ExpectedDerivatives((outcome - mean) / total, -1.0 / total)
+        return Expected(self.log_evidence(mean, var, outcome), slope)
 
     @staticmethod
     def _density(difference: Tensor, var: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ which is exact, stable, and concave in `a` (McCullagh 1980 for the model).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -71,11 +72,7 @@ class OrderedEmission:
         from bayes_interest.emissions.compiled import ordered_kernel
 
         lower, upper = self._bounds(outcome)
-        low, high = self._gaps(mean, outcome)
-        scales, weights = scale_mixture(N_SCALES[mean.dtype])
-        out = torch.empty(3, *mean.shape, dtype=mean.dtype)
-        flat = (part.detach().expand(mean.shape).reshape(-1).numpy() for part in (low, high, var))
-        ordered_kernel(*flat, FAR, scales**2, weights, *out.reshape(3, -1).numpy())
+        out = self._compiled(ordered_kernel, mean, var, outcome)
         fit = out[0] + torch.log(-torch.expm1(lower - upper)).detach()
         return Expected(fit, ExpectedDerivatives(out[1], out[2]))
 
@@ -90,17 +87,40 @@ class OrderedEmission:
         lower, upper = torch.where(flip, -high, low), torch.where(flip, -low, high)
         return averages.sigmoid(upper) - averages.sigmoid(lower)
 
-    def evidence_derivatives(
-        self, mean: Tensor, var: Tensor, outcome: Tensor
-    ) -> ExpectedDerivatives:
-        """Of `log Z`, `Z = E[sigmoid(upper - a)] - E[sigmoid(lower - a)]`."""
+    def log_evidence(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Tensor:
+        """`log Z`, `Z = E[sigmoid(upper - a)] - E[sigmoid(lower - a)]`."""
+        chance = self.predictive(mean, var, outcome)
+        return chance.clamp_min(torch.finfo(chance.dtype).tiny).log()
+
+    def evidence(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Expected:
+        """The same with its derivatives; a compiled loop on the CPU."""
+        if mean.device.type == "cpu":
+            from bayes_interest.emissions.compiled import evidence_kernel
+
+            fit, first, second = self._compiled(evidence_kernel, mean, var, outcome)
+            return Expected(fit, ExpectedDerivatives(first, second))
+        return self.evidence_by_tensors(mean, var, outcome)
+
+    def evidence_by_tensors(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Expected:
+        """The same on any device."""
         low, high = self._gaps(mean, outcome)
         averages = LogisticAverages(var)
         chance = self._evidence(averages, low, high)
         chance = chance.clamp_min(torch.finfo(chance.dtype).tiny)
         first = (averages.slope(low) - averages.slope(high)) / chance
         second = (averages.curvature(high) - averages.curvature(low)) / chance
-        return ExpectedDerivatives(first, second - first**2)
+        return Expected(chance.log(), ExpectedDerivatives(first, second - first**2))
+
+    def _compiled(
+        self, kernel: Callable[..., None], mean: Tensor, var: Tensor, outcome: Tensor
+    ) -> Tensor:
+        """What a kernel fills, (3, *shape)."""
+        low, high = self._gaps(mean, outcome)
+        scales, weights = scale_mixture(N_SCALES[mean.dtype])
+        out = torch.empty(3, *mean.shape, dtype=mean.dtype)
+        flat = (part.detach().expand(mean.shape).reshape(-1).numpy() for part in (low, high, var))
+        kernel(*flat, FAR, scales**2, weights, *out.reshape(3, -1).numpy())
+        return out
 
 
 def bernoulli_emission(like: Tensor) -> OrderedEmission:

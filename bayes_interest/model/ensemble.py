@@ -1,6 +1,6 @@
 """Draws of the globals from their posterior, users' states integrated out.
 
-The collapsed ELBO stands for the log evidence of the outcomes given the globals. Its maximum and
+Expectation propagation gives the log evidence of the outcomes given the globals. Its maximum and
 curvature there give a Gaussian (Laplace); chains of Hamiltonian Monte Carlo that start in it and
 move in its metric take the draws from the Gaussian to the density itself. All settings of the
 globals, be they chains or probes of the curvature, are evaluated at once.
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from bayes_interest.model.batch import Batch
-from bayes_interest.model.elbo import chains_objective, fit_chains
 from bayes_interest.model.parameters import BY_MOMENTS
+from bayes_interest.model.propagation import evidence_objective, propagate
 from bayes_interest.model.whitened import Whitened, chains_at
 from bayes_interest.statespace.kalman import ScalarSites
 
@@ -27,7 +27,7 @@ PROBE = 0.03
 NEWTON_STEPS, NEWTON_REACH, GOOD_ENOUGH = 6, 1.5, 0.01
 LEAST_STEP, STEP_SHRINK = 0.05, 0.4
 LEAST_CURVATURE = 1.0  # that of the prior
-TOP_ELBO = 0.1
+TOP_EVIDENCE = 0.1
 GRID_REACH, GRID_SIZE = 5.0, 501
 LEAPS, LEAP = 4, 0.35
 
@@ -68,7 +68,7 @@ class Collapsed:
     def _block(
         self, batch: Batch, point: Tensor, sites: ScalarSites | None
     ) -> tuple[Tensor, Tensor, ScalarSites]:
-        """ELBO, slope and sites of one block of users, a few settings at a time."""
+        """Log evidence, slope and sites of one block of users, a few settings at a time."""
         n_users, n_steps = batch.mask.shape
         size = n_users * n_steps * self.whitened.layout.state_dim**2
         values, slopes, after, step = [], [], [], max(1, MAX_NUMBERS // size)
@@ -80,21 +80,23 @@ class Collapsed:
                 rows = slice(at * n_users, (at + len(here)) * n_users)
                 own = ScalarSites(sites.linear[rows], sites.precision[rows])
             n = COLD_STEPS if own is None else WARM_STEPS
-            found = fit_chains(chains, own, n, SITE_TOLERANCE)
-            (slope,) = torch.autograd.grad(chains_objective(chains, found), here)
-            elbo = found.elbo.reshape(len(here), -1).sum(1)
-            values.append(torch.where(self._possible(found.elbo, len(here)), elbo, -torch.inf))
+            found = propagate(chains, own, n, SITE_TOLERANCE)
+            (slope,) = torch.autograd.grad(evidence_objective(chains, found), here)
+            value = found.log_evidence.reshape(len(here), -1)
+            values.append(torch.where(self._possible(value), value.sum(1), -torch.inf))
             slopes.append(slope)
             after.append(found.sites)
         linear = torch.cat([one.linear for one in after])
         precision = torch.cat([one.precision for one in after])
         return torch.cat(values), torch.cat(slopes), ScalarSites(linear, precision)
 
-    def _possible(self, elbo: Tensor, n_settings: int) -> Tensor:
-        """Where no user's ELBO is past what any probability allows: rounding far out may be."""
-        top = torch.inf if self.whitened.layout.emission == "gaussian" else TOP_ELBO
-        good = torch.isfinite(elbo) & (elbo <= top)
-        return good.reshape(n_settings, -1).all(1)
+    def _possible(self, value: Tensor) -> Tensor:
+        """Where no user's evidence (setting, user) is past what any probability allows.
+
+        Far out rounding may lead there.
+        """
+        top = torch.inf if self.whitened.layout.emission == "gaussian" else TOP_EVIDENCE
+        return (torch.isfinite(value) & (value <= top)).all(1)
 
 
 def repeated(sites: SiteBlocks, times: int) -> SiteBlocks:

@@ -20,9 +20,7 @@ from bayes_interest.model.parameters import Globals, Items, Layout, emission_of,
 from bayes_interest.model.softmax import Choices, look
 from bayes_interest.statespace.diagonal import absorb_diagonal
 from bayes_interest.statespace.kalman import GaussianState, absorb, predict, project
-
-SMALLEST_SHARE = 1e-4
-"""Of its variance a predictor keeps at least this share after one event."""
+from bayes_interest.statespace.sites import matched_moments
 
 
 @dataclass(frozen=True)
@@ -153,12 +151,10 @@ def _local_site(
     derivatives of the log evidence (Minka 2001). The item's share `extra` is integrated out.
     """
     mean, var, extra = forecast
-    slope = emission.evidence_derivatives(
-        mean + terms.offset[:, t], var + extra, batch.outcome[:, t]
-    )
-    shrink = (1.0 + var * slope.second).clamp(SMALLEST_SHARE, 1.0)
-    precision = -slope.second.clamp_max(0.0) / shrink * batch.mask[:, t]
-    return slope.first / shrink * batch.mask[:, t] + precision * mean, precision
+    seen = emission.evidence(mean + terms.offset[:, t], var + extra, batch.outcome[:, t])
+    slope, mask = seen.slope, batch.mask[:, t]
+    site = matched_moments(mean, var, slope.first, slope.second, mask)
+    return site.linear, site.precision
 
 
 def filter_choice(

@@ -21,7 +21,7 @@ SHARED = ("log_drift", "mean", "intercept", "bias", "raw_cuts", "log_reliability
 MAX_WORK = 300_000
 """Parameters times events up to which all globals are drawn."""
 BLOCK_EVENTS = 8_192
-SWEEPS = 12
+SWEEPS = 24
 
 
 def draws_all(problem: Problem) -> bool:

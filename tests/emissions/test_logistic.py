@@ -84,6 +84,13 @@ def test_the_compiled_loop_gives_the_same(dtype: torch.dtype, levels: int) -> No
     )
     torch.testing.assert_close(found.slope.first, slope.first, **close)
     torch.testing.assert_close(found.slope.second, slope.second, **close)
+    found = emission.evidence(mean, var, outcome)
+    wanted = emission.evidence_by_tensors(mean, var, outcome)
+    tiny = 1e-3 if dtype == torch.float32 else 1e-12  # chances of 1e-5 keep three digits
+    close = {"rtol": tiny, "atol": tiny}
+    torch.testing.assert_close(found.log_prob, wanted.log_prob, **close)
+    torch.testing.assert_close(found.slope.first, wanted.slope.first, **close)
+    torch.testing.assert_close(found.slope.second, wanted.slope.second, **close)
 
 
 @pytest.mark.parametrize("var", [0.0, 0.7, 30.0])
@@ -94,9 +101,10 @@ def test_evidence_derivatives_are_those_of_the_log_predictive(var: float) -> Non
     log_prob = emission.predictive(mean, spread, level.expand(len(MEAN), -1)).log()
     (first,) = torch.autograd.grad(log_prob.sum(), mean, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), mean)
-    found = emission.evidence_derivatives(mean.detach(), spread, level.expand(len(MEAN), -1))
-    torch.testing.assert_close(found.first, first.detach(), rtol=1e-9, atol=1e-11)
-    torch.testing.assert_close(found.second, second, rtol=1e-7, atol=1e-9)
+    found = emission.evidence(mean.detach(), spread, level.expand(len(MEAN), -1))
+    torch.testing.assert_close(found.log_prob, log_prob.detach(), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(found.slope.first, first.detach(), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(found.slope.second, second, rtol=1e-7, atol=1e-9)
 
 
 def test_cuts_of_their_own_for_every_row() -> None:
