@@ -30,6 +30,7 @@ from bayes_interest.statespace.kalman import (
     Filtered,
     ScalarSites,
     Smoothed,
+    filter_and_smooth,
     filter_states,
     kl_to_prior,
     smooth_states,
@@ -72,7 +73,8 @@ class Chains:
 class Look:
     """The guide at some sites."""
 
-    forward: Filtered
+    log_evidence: Tensor  # of the sites, (user,)
+    forward: Filtered | None  # on request
     smoothed: Smoothed
     elbo: Tensor  # (user,)
     target: ScalarSites  # where a natural-gradient step of size one leads
@@ -83,7 +85,8 @@ class UserPosterior:
     """The guide of a batch of users at given globals."""
 
     sites: ScalarSites
-    forward: Filtered
+    log_evidence: Tensor  # of the sites, (user,)
+    forward: Filtered | None  # on request
     smoothed: Smoothed
     elbo: Tensor  # (user,)
     n_steps: int
@@ -102,15 +105,22 @@ def event_terms(values: Globals, items: Items, batch: Batch) -> EventTerms:
     return EventTerms(vectors * rho[..., None], offset * rho)
 
 
-def _look(chains: Chains, sites: ScalarSites, forward: Filtered, smoothed: Smoothed) -> Look:
-    """ELBO of every user and the sites that its guide asks for."""
+def _look(chains: Chains, sites: ScalarSites, full: bool) -> Look:
+    """ELBO of every user and the sites that its guide asks for; `full` keeps covariances."""
+    forward = None
+    if full:
+        forward = filter_states(chains.terms.x, sites, chains.walk)
+        smoothed = smooth_states(chains.terms.x, sites, chains.walk, forward, full)
+        log_evidence = forward.log_evidence
+    else:
+        log_evidence, smoothed = filter_and_smooth(chains.terms.x, sites, chains.walk)
     mean = smoothed.predictor_mean + chains.terms.offset
     seen = chains.emission.expected(mean, smoothed.predictor_var, chains.outcome)
     elbo = (seen.log_prob * chains.mask).sum(-1)
-    elbo = elbo - kl_to_prior(sites, smoothed, forward.log_evidence)
+    elbo = elbo - kl_to_prior(sites, smoothed, log_evidence)
     first, second = seen.slope.first * chains.mask, seen.slope.second * chains.mask
     target = matched_site(first, second, smoothed.predictor_mean)
-    return Look(forward, smoothed, elbo, target)
+    return Look(log_evidence, forward, smoothed, elbo, target)
 
 
 def zero_sites(batch: Batch | Chains, like: Tensor) -> ScalarSites:
@@ -156,7 +166,9 @@ def fit_chains(
             change = site_change(sites, proposal)
             sites, taken = proposal, taken + 1
         sites, seen = search.settle(sites, full)
-        return UserPosterior(sites, seen.forward, seen.smoothed, seen.elbo, taken, change)
+        return UserPosterior(
+            sites, seen.log_evidence, seen.forward, seen.smoothed, seen.elbo, taken, change
+        )
 
 
 class _SiteSearch:
@@ -167,12 +179,6 @@ class _SiteSearch:
         self.best: Tensor | None = None  # ELBO, (user,)
         self.size = torch.ones_like(chains.terms.offset[:, 0])
 
-    def _smooth(self, sites: ScalarSites, full: bool = False) -> Look:
-        x, walk = self.chains.terms.x, self.chains.walk
-        forward = filter_states(x, sites, walk)
-        smoothed = smooth_states(x, sites, walk, forward, full)
-        return _look(self.chains, sites, forward, smoothed)
-
     def _worse(self, elbo: Tensor) -> Tensor:
         if self.best is None:
             return torch.zeros_like(elbo, dtype=torch.bool)
@@ -180,7 +186,7 @@ class _SiteSearch:
 
     def propose(self, sites: ScalarSites) -> ScalarSites:
         """Take `sites` or go back to the best ones, and step from there."""
-        seen = self._smooth(sites)
+        seen = _look(self.chains, sites, full=False)
         elbo, target, worse = seen.elbo, seen.target, self._worse(seen.elbo)
         if self.best is None:
             self.kept, self.target, self.best = sites, target, elbo
@@ -194,11 +200,11 @@ class _SiteSearch:
 
     def settle(self, sites: ScalarSites, full: bool) -> tuple[ScalarSites, Look]:
         """The guide at `sites`, or at the best ones for users whom the last step did no good."""
-        seen = self._smooth(sites, full)
+        seen = _look(self.chains, sites, full)
         worse = self._worse(seen.elbo)
         if bool(worse.any()):
             sites = _blend(worse, self.kept, sites)
-            seen = self._smooth(sites, full)
+            seen = _look(self.chains, sites, full)
         return sites, seen
 
 

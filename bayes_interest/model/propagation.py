@@ -21,9 +21,8 @@ from bayes_interest.model.elbo import Chains, zero_sites
 from bayes_interest.statespace.kalman import (
     ScalarSites,
     Smoothed,
-    filter_states,
+    filter_and_smooth,
     site_log_evidence,
-    smooth_states,
 )
 from bayes_interest.statespace.sites import matched_moments, step_sites
 
@@ -70,14 +69,13 @@ def propagate(
 def _look(chains: Chains, sites: ScalarSites) -> tuple[Propagated, ScalarSites]:
     """The chain at these sites, and the sites whose moments match."""
     terms, mask = chains.terms, chains.mask
-    forward = filter_states(terms.x, sites, chains.walk)
-    smoothed = smooth_states(terms.x, sites, chains.walk, forward)
+    log_evidence, smoothed = filter_and_smooth(terms.x, sites, chains.walk)
     mean, var = smoothed.predictor_mean, smoothed.predictor_var
     share = (1.0 - sites.precision * var).clamp_min(LEAST_SHARE)
     mean, var = (mean - var * sites.linear) / share, var / share
     seen = chains.emission.evidence(mean + terms.offset, var, chains.outcome)
     gained = seen.log_prob - site_log_evidence(mean, var, sites.linear, sites.precision)
-    value = forward.log_evidence + (gained * mask).sum(-1)
+    value = log_evidence + (gained * mask).sum(-1)
     target = matched_moments(mean, var, seen.slope.first, seen.slope.second, mask)
     return Propagated(sites, smoothed, value, mean, var), target
 

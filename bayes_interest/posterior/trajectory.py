@@ -103,6 +103,7 @@ def _smooth_scalar(posterior: Posterior, batch: Batch) -> tuple[Tensor, Tensor, 
         full=True,
     )
     assert found.smoothed.cov is not None
+    assert found.forward is not None
     return found.smoothed.mean, found.smoothed.cov, found.forward.cov
 
 

@@ -18,6 +18,33 @@ _FAST = {"reassoc", "contract", "nsz"}
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
+def _filter_step(
+    x: Array, h: Any, lam: Any, a: Any, variance: Array, m: Array, p: Array, along: Array
+) -> tuple[Any, Any]:
+    """Predict and absorb one event in place; returns its predicted mean and variance."""
+    dim = len(x)
+    one, zero, square = x.dtype.type(1), x.dtype.type(0), a * a
+    mu, s = zero, zero
+    for i in range(dim):
+        m[i] *= a
+        mu += x[i] * m[i]
+        total = zero
+        for j in range(dim):
+            total += p[i, j] * x[j]
+        along[i] = square * total + variance[i] * x[i]
+        s += along[i] * x[i]
+    shrink = one / (one + lam * s)
+    gain, pull = lam * shrink, (h - lam * mu) * shrink
+    for i in range(dim):
+        m[i] += along[i] * pull
+        scaled = gain * along[i]
+        for j in range(dim):
+            p[i, j] = square * p[i, j] - scaled * along[j]
+        p[i, i] += variance[i]
+    return mu, s
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
 def filter_kernel(
     x: Array,
     linear: Array,
@@ -32,39 +59,102 @@ def filter_kernel(
     predicted: Array,
 ) -> None:
     """Fill mean, cov, projected (user, step, ...) and predicted (2, user, step)."""
-    n_users, n_steps, dim = x.shape
-    for u in range(n_users):
-        m = start_mean[u].copy()
-        p = start_cov[u].copy()
-        along = np.empty(dim, x.dtype)
-        for t in range(n_steps):
-            a = decay[u, t]
-            mu, s = x.dtype.type(0), x.dtype.type(0)
-            for i in range(dim):
-                m[i] *= a
-                for j in range(dim):
-                    p[i, j] *= a * a
-                p[i, i] += variance[u, t, i]
-                mu += x[u, t, i] * m[i]
-            for i in range(dim):
-                total = x.dtype.type(0)
-                for j in range(dim):
-                    total += p[i, j] * x[u, t, j]
-                along[i] = total
-                s += total * x[u, t, i]
-            shrink = 1 / (1 + precision[u, t] * s)
-            gain = precision[u, t] * shrink
-            pull = (linear[u, t] - precision[u, t] * mu) * shrink
-            for i in range(dim):
-                m[i] += along[i] * pull
-                scaled = gain * along[i]
-                for j in range(dim):
-                    p[i, j] -= scaled * along[j]
-                    cov[u, t, i, j] = p[i, j]
-                mean[u, t, i] = m[i]
-                projected[u, t, i] = along[i]
+    for u in range(x.shape[0]):
+        m, p = start_mean[u].copy(), start_cov[u].copy()
+        for t in range(x.shape[1]):
+            mu, s = _filter_step(
+                x[u, t],
+                linear[u, t],
+                precision[u, t],
+                decay[u, t],
+                variance[u, t],
+                m,
+                p,
+                projected[u, t],
+            )
+            mean[u, t] = m
+            cov[u, t] = p
             predicted[0, u, t] = mu
             predicted[1, u, t] = s
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def filter_smooth_kernel(
+    x: Array,
+    linear: Array,
+    precision: Array,
+    decay: Array,
+    variance: Array,
+    mean: Array,
+    cov_x: Array,
+    score: Array,
+    predictor: Array,
+    evidence: Array,
+) -> None:
+    """Both passes, user by user from `N(0, I)`: a user's covariances never leave the cache.
+
+    Fill mean, cov_x, score (user, step, dim), predictor (2, user, step) and evidence (user,).
+    """
+    n_users, n_steps, dim = x.shape
+    kind = x.dtype.type
+    half_of, one, zero = kind(0.5), kind(1), kind(0)
+    covs = np.empty((n_steps, dim, dim), x.dtype)
+    means = np.empty((n_steps, dim), x.dtype)
+    alongs = np.empty((n_steps, dim), x.dtype)
+    seen = np.empty((2, n_steps), x.dtype)
+    adjoint, push_x = np.empty(dim, x.dtype), np.empty(dim, x.dtype)
+    curve, half = np.empty((dim, dim), x.dtype), np.empty(dim, x.dtype)
+    m, p = np.empty(dim, x.dtype), np.empty((dim, dim), x.dtype)
+    for u in range(n_users):
+        m[:], p[:], adjoint[:], curve[:] = zero, zero, zero, zero
+        for i in range(dim):
+            p[i, i] = one
+        total = 0.0
+        for t in range(n_steps):
+            h, lam = linear[u, t], precision[u, t]
+            mu, s = _filter_step(x[u, t], h, lam, decay[u, t], variance[u, t], m, p, alongs[t])
+            means[t] = m
+            covs[t] = p
+            seen[0, t], seen[1, t] = mu, s
+            spread = one + lam * s
+            total += (h * mu + half_of * (h * h * s - lam * mu * mu)) / spread
+            total -= half_of * np.log(spread)
+        evidence[u] = total
+        for t in range(n_steps - 1, -1, -1):
+            mu, s = seen[0, t], seen[1, t]
+            shrink = one / (one + precision[u, t] * s)
+            g, w = precision[u, t] * shrink, (linear[u, t] - precision[u, t] * mu) * shrink
+            inner, push, at = zero, zero, zero
+            for i in range(dim):
+                along = zero
+                for j in range(dim):
+                    along += curve[i, j] * alongs[t, j]
+                half[i] = along
+                inner += along * alongs[t, i]
+                push += alongs[t, i] * adjoint[i]
+                at += x[u, t, i] * means[t, i]
+            predictor[0, u, t] = at - shrink * push
+            predictor[1, u, t] = shrink * (s - shrink * inner)
+            for i in range(dim):
+                moved, narrowed = zero, zero
+                for j in range(dim):
+                    moved += covs[t, i, j] * adjoint[j]
+                    narrowed += covs[t, i, j] * half[j]
+                mean[u, t, i] = means[t, i] - moved
+                cov_x[u, t, i] = shrink * (alongs[t, i] - narrowed)
+            c, a = half_of * (g * g * inner + g), decay[u, t]
+            for i in range(dim):
+                push_x[i] = c * x[u, t, i] - g * half[i]
+                adjoint[i] -= x[u, t, i] * (g * push + w)
+            square = a * a
+            for i in range(dim):
+                straight = curve[i, i] + kind(2) * x[u, t, i] * push_x[i]
+                score[u, t, i] = half_of * (adjoint[i] * adjoint[i] - straight)
+                for j in range(dim):
+                    grown = curve[i, j] + x[u, t, i] * push_x[j] + push_x[i] * x[u, t, j]
+                    curve[i, j] = square * grown
+            for i in range(dim):
+                adjoint[i] *= a
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)

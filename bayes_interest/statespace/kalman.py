@@ -185,6 +185,21 @@ def smooth_states(
     return _assemble(x, forward, shrink, adjoints, curvature_x, score, keep if full else None)
 
 
+def filter_and_smooth(x: Tensor, sites: ScalarSites, walk: Transition) -> tuple[Tensor, Smoothed]:
+    """`log_evidence` and what `smooth_states` gives, keeping no covariance on the way."""
+    if not _compilable(x, sites, walk):
+        forward = filter_states(x, sites, walk)
+        return forward.log_evidence, smooth_states(x, sites, walk, forward)
+    from bayes_interest.statespace.compiled import filter_smooth_kernel
+
+    mean, cov_x, score = (x.new_empty(x.shape) for _ in range(3))  # contiguous
+    predictor, evidence = x.new_empty(2, *x.shape[:2]), x.new_empty(x.shape[0])
+    inputs = (x, sites.linear, sites.precision, walk.decay[..., 0], walk.variance)
+    out = (mean, cov_x, score, predictor, evidence)
+    filter_smooth_kernel(*(_array(part) for part in (*inputs, *out)))
+    return evidence, Smoothed(mean, predictor[0], predictor[1], cov_x, score, None)
+
+
 def _smooth_eager(
     x: Tensor,
     walk: Transition,

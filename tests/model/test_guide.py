@@ -69,7 +69,7 @@ def test_chain_density_is_prior_times_sites(emission: str, half_life_days: float
     sites = posterior.sites
     log_sites = (sites.linear * a - 0.5 * sites.precision * a**2).sum(-1)
     log_prior_path = torch.distributions.Normal(0.0, 1.0).log_prob(innovation).sum((-1, -2))
-    wanted = log_prior_path + log_sites - posterior.forward.log_evidence
+    wanted = log_prior_path + log_sites - posterior.log_evidence
     got = chain_of(small, sites).log_prob(innovation)
     torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
 
@@ -148,7 +148,7 @@ class Estimate:
 
 def wrong_kl(small: Small, posterior: UserPosterior) -> float:
     """How far the ELBO is off if the KL were computed with precisions 10 % too large."""
-    evidence = posterior.forward.log_evidence
+    evidence = posterior.log_evidence
     off = ScalarSites(posterior.sites.linear, 1.1 * posterior.sites.precision)
     right = kl_to_prior(posterior.sites, posterior.smoothed, evidence)
     return float((kl_to_prior(off, posterior.smoothed, evidence) - right).sum())

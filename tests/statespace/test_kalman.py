@@ -14,6 +14,7 @@ from bayes_interest.statespace import kalman
 from bayes_interest.statespace.kalman import (
     GaussianState,
     ScalarSites,
+    filter_and_smooth,
     filter_states,
     kl_to_prior,
     predict,
@@ -233,6 +234,32 @@ def test_float32_is_float64_to_four_digits(gap_days: float, drift_scale: float) 
     }
     worst = {name: error.max().item() for name, error in errors.items()}
     assert max(worst.values()) < 1e-4, worst
+    single = problem.to(torch.float32)
+    evidence, at_once = filter_and_smooth(single.x, single.sites, single.walk)
+    errors = {
+        "mean": (at_once.mean - smoothed.mean).abs() / var.sqrt(),
+        "predictor_var": (at_once.predictor_var / smoothed.predictor_var - 1.0).abs(),
+        "log_evidence": (evidence / forward.log_evidence - 1.0).abs(),
+    }
+    worst = {name: error.max().item() for name, error in errors.items()}
+    assert max(worst.values()) < 1e-4, worst
+
+
+@REVERSION
+def test_both_passes_at_once_are_the_two_passes(half_life_days: float | None) -> None:
+    problem = regression(12, half_life_days=half_life_days)
+    forward, smoothed = problem.solve()
+    evidence, at_once = filter_and_smooth(problem.x, problem.sites, problem.walk)
+    assert_close(evidence, forward.log_evidence, 1e-12)
+    for name, wanted in vars(smoothed).items():
+        if name == "cov":
+            assert at_once.cov is None
+        else:
+            assert_close(getattr(at_once, name), wanted, 1e-10)
+    order = torch.arange(len(problem.x)).flip(0)
+    flipped = problem.users(order)
+    again, _ = filter_and_smooth(flipped.x, flipped.sites, flipped.walk)
+    assert torch.equal(again, evidence[order])
 
 
 def padded(problem: Regression, n_extra: int) -> tuple[Tensor, ScalarSites, Transition]:
