@@ -2,8 +2,8 @@
 
 An event costs a few hundred arithmetic operations: in eager tensor code the overhead of each call
 is many times that. Same arithmetic, same results to rounding; `kalman` falls back to tensor code
-on other devices and where autograd is asked for. One thread: a pool's idle workers would spin
-beside the rest of the fit, and the loops are a small part of it.
+on other devices and where autograd is asked for. They release the interpreter, so that plain
+threads can share out the users; a pool of compiled loops would spin beside the rest of the fit.
 """
 
 from __future__ import annotations
@@ -88,12 +88,14 @@ def filter_smooth_kernel(
     mean: Array,
     cov_x: Array,
     score: Array,
-    predictor: Array,
+    predictor_mean: Array,
+    predictor_var: Array,
     evidence: Array,
 ) -> None:
     """Both passes, user by user from `N(0, I)`: a user's covariances never leave the cache.
 
-    Fill mean, cov_x, score (user, step, dim), predictor (2, user, step) and evidence (user,).
+    Fill mean, cov_x, score (user, step, dim), predictor_mean, predictor_var (user, step) and
+    evidence (user,).
     """
     n_users, n_steps, dim = x.shape
     kind = x.dtype.type
@@ -133,8 +135,8 @@ def filter_smooth_kernel(
                 inner += along * alongs[t, i]
                 push += alongs[t, i] * adjoint[i]
                 at += x[u, t, i] * means[t, i]
-            predictor[0, u, t] = at - shrink * push
-            predictor[1, u, t] = shrink * (s - shrink * inner)
+            predictor_mean[u, t] = at - shrink * push
+            predictor_var[u, t] = shrink * (s - shrink * inner)
             for i in range(dim):
                 moved, narrowed = zero, zero
                 for j in range(dim):

@@ -8,13 +8,19 @@ so it needs no inverse either, and zero gaps are ordinary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bayes_interest.statespace.random_walk import Transition
+
+THREAD_WORK = 500_000
+"""Events times squared dimensions that are worth a thread: about a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -193,11 +199,25 @@ def filter_and_smooth(x: Tensor, sites: ScalarSites, walk: Transition) -> tuple[
     from bayes_interest.statespace.compiled import filter_smooth_kernel
 
     mean, cov_x, score = (x.new_empty(x.shape) for _ in range(3))  # contiguous
-    predictor, evidence = x.new_empty(2, *x.shape[:2]), x.new_empty(x.shape[0])
+    predictor_mean, predictor_var = x.new_empty(x.shape[:2]), x.new_empty(x.shape[:2])
+    evidence = x.new_empty(x.shape[0])
     inputs = (x, sites.linear, sites.precision, walk.decay[..., 0], walk.variance)
-    out = (mean, cov_x, score, predictor, evidence)
-    filter_smooth_kernel(*(_array(part) for part in (*inputs, *out)))
-    return evidence, Smoothed(mean, predictor[0], predictor[1], cov_x, score, None)
+    out = (mean, cov_x, score, predictor_mean, predictor_var, evidence)
+    _by_users(filter_smooth_kernel, [_array(part) for part in (*inputs, *out)])
+    return evidence, Smoothed(mean, predictor_mean, predictor_var, cov_x, score, None)
+
+
+def _by_users(kernel: Callable[..., None], arrays: list[np.ndarray]) -> None:
+    """Users are shared out among as many threads as torch would use; they do not meet."""
+    n_users, n_steps, dim = arrays[0].shape
+    n_threads = min(torch.get_num_threads(), n_users * n_steps * dim**2 // THREAD_WORK)
+    if n_threads < 2:
+        kernel(*arrays)
+        return
+    edges = np.linspace(0, n_users, n_threads + 1).astype(int)
+    with ThreadPoolExecutor(n_threads) as pool:
+        parts = [[part[a:b] for part in arrays] for a, b in pairwise(edges)]
+        list(pool.map(lambda part: kernel(*part), parts))
 
 
 def _smooth_eager(

@@ -262,6 +262,17 @@ def test_both_passes_at_once_are_the_two_passes(half_life_days: float | None) ->
     assert torch.equal(again, evidence[order])
 
 
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = regression(13)
+    alone = filter_and_smooth(problem.x, problem.sites, problem.walk)
+    monkeypatch.setattr(kalman, "THREAD_WORK", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    shared = filter_and_smooth(problem.x, problem.sites, problem.walk)
+    assert torch.equal(alone[0], shared[0])
+    for name in ("mean", "predictor_mean", "predictor_var", "predictor_cov", "variance_score"):
+        assert torch.equal(getattr(alone[1], name), getattr(shared[1], name)), name
+
+
 def padded(problem: Regression, n_extra: int) -> tuple[Tensor, ScalarSites, Transition]:
     """The same problem with `n_extra` steps of zero gap and zero sites; x there is arbitrary."""
     n_users, _, dim = problem.x.shape
