@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bayes_interest.config import FitConfig, ModelConfig
     from bayes_interest.evaluation.backtest import backtest, score_backtest
     from bayes_interest.evaluation.calibration import Calibration, calibration
+    from bayes_interest.evaluation.coverage import coverage
     from bayes_interest.evaluation.feedback import simulate_feedback, summarize_feedback
     from bayes_interest.evaluation.leaks import check_no_peeking
     from bayes_interest.evaluation.policies import FeedbackStart, Policy
@@ -42,8 +43,12 @@ if TYPE_CHECKING:
     from bayes_interest.exposed_interest import ExposedInterest
     from bayes_interest.interest_model import InterestModel
     from bayes_interest.model.simulate import Simulation, simulate
+    from bayes_interest.posterior.catalogue_themes import discover_themes, themes_between
+    from bayes_interest.posterior.themes_by_column import themes_by_column
     from bayes_interest.ranking.above import ItemsAbove
+    from bayes_interest.ranking.explain import Explanation
     from bayes_interest.recalibrated_interest import RecalibratedInterest
+    from bayes_interest.report.html import ReportFiles, report
     from bayes_interest.text.encoder import TextEncoder
     from bayes_interest.text.hashing import HashingEncoder
     from bayes_interest.text.precomputed import PrecomputedVectors
@@ -62,6 +67,7 @@ __all__ = [
     "EncoderError",
     "EventError",
     "EventLog",
+    "Explanation",
     "ExposedInterest",
     "FeedbackStart",
     "FitConfig",
@@ -77,6 +83,7 @@ __all__ = [
     "PrecomputedVectors",
     "RecalibratedInterest",
     "Recommender",
+    "ReportFiles",
     "Simulation",
     "StorageError",
     "TextEncoder",
@@ -86,9 +93,12 @@ __all__ = [
     "calibration",
     "check_no_peeking",
     "compare",
+    "coverage",
+    "discover_themes",
     "evaluate",
     "read_events",
     "read_items",
+    "report",
     "risk_coverage",
     "sbc",
     "sbc_table",
@@ -98,6 +108,8 @@ __all__ = [
     "split_by_time",
     "summarize",
     "summarize_feedback",
+    "themes_between",
+    "themes_by_column",
     "tune",
 ]
 
@@ -106,6 +118,7 @@ _HOME: Final = {
     "Calibration": "bayes_interest.evaluation.calibration",
     "CleaningReport": "bayes_interest.events.validate",
     "EventLog": "bayes_interest.events.read",
+    "Explanation": "bayes_interest.ranking.explain",
     "ExposedInterest": "bayes_interest.exposed_interest",
     "FeedbackStart": "bayes_interest.evaluation.policies",
     "FitConfig": "bayes_interest.config",
@@ -118,12 +131,15 @@ _HOME: Final = {
     "PrecomputedVectors": "bayes_interest.text.precomputed",
     "RecalibratedInterest": "bayes_interest.recalibrated_interest",
     "Recommender": "bayes_interest.evaluation.protocol",
+    "ReportFiles": "bayes_interest.report.html",
     "Simulation": "bayes_interest.model.simulate",
     "TextEncoder": "bayes_interest.text.encoder",
     "backtest": "bayes_interest.evaluation.backtest",
     "calibration": "bayes_interest.evaluation.calibration",
     "check_no_peeking": "bayes_interest.evaluation.leaks",
     "compare": "bayes_interest.baselines.compare",
+    "coverage": "bayes_interest.evaluation.coverage",
+    "discover_themes": "bayes_interest.posterior.catalogue_themes",
     "evaluate": "bayes_interest.evaluation.table",
     "sbc": "bayes_interest.evaluation.sbc",
     "sbc_table": "bayes_interest.evaluation.sbc",
@@ -136,6 +152,8 @@ _HOME: Final = {
     "split_by_time": "bayes_interest.events.split",
     "summarize": "bayes_interest.evaluation.summarize",
     "summarize_feedback": "bayes_interest.evaluation.feedback",
+    "themes_between": "bayes_interest.posterior.catalogue_themes",
+    "themes_by_column": "bayes_interest.posterior.themes_by_column",
     "tune": "bayes_interest.tuning",
 }
 """Where each name lives that is loaded on first use."""
@@ -143,8 +161,10 @@ _HOME: Final = {
 
 def __getattr__(name: str) -> Any:
     """Load a public name on first use (PEP 562) and keep it."""
-    if name == "__version__":
-        value: Any = import_module("importlib.metadata").version("bayes-interest")
+    if name == "report":  # the folder of pictures, which is also the function: see its __init__
+        value: Any = import_module("bayes_interest.report")
+    elif name == "__version__":
+        value = import_module("importlib.metadata").version("bayes-interest")
     elif name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
     else:

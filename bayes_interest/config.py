@@ -156,7 +156,8 @@ class FitConfig:
     integrate; 1 keeps their best values, "auto": 16 where all of them can be drawn together,
     otherwise 1."""
     progress: bool = True
-    """Show a progress bar."""
+    """Show bars of what takes over two seconds, on a terminal or in a notebook; the environment
+    variable BAYES_INTEREST_PROGRESS=0 silences them everywhere."""
 
     def __post_init__(self) -> None:
         """Check every field."""

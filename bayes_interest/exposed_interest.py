@@ -12,6 +12,7 @@ import pandas as pd
 from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import ConfigError
 from bayes_interest.events.read import read_events, read_items
+from bayes_interest.html_table import html_table
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.posterior import answers
 from bayes_interest.ranking.pairs import compare_items
@@ -185,6 +186,12 @@ class ExposedInterest:
 
     def __repr__(self) -> str:
         return f"ExposedInterest({self.outcome!r}, {self.exposure!r})"
+
+    def _repr_html_(self) -> str:
+        """What both models are, for notebooks."""
+        about = {"ranks by": "P(the next item is this one) x P(interest, given met)"}
+        parts = (self.outcome._repr_html_(), self.exposure._repr_html_())
+        return html_table("ExposedInterest: outcome, then exposure", about) + "".join(parts)
 
 
 def _check_outcome(config: ModelConfig) -> None:

@@ -13,16 +13,24 @@ from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import NotFittedError
 from bayes_interest.evaluation.diagnose import diagnose
 from bayes_interest.events.read import read_events, read_items
+from bayes_interest.html_table import html_table
 from bayes_interest.posterior import answers
+from bayes_interest.posterior.catalogue_map import MapMethod, catalogue_map
 from bayes_interest.posterior.changes import changes
+from bayes_interest.posterior.describe import facts
+from bayes_interest.posterior.interest import interest, trajectory
 from bayes_interest.posterior.learn import learn
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.probability_map import MethodName
 from bayes_interest.posterior.recalibration import recalibrated
 from bayes_interest.posterior.storage import load_posterior, save_posterior
+from bayes_interest.posterior.summary import summary
 from bayes_interest.ranking.above import ItemsAbove, items_above
+from bayes_interest.ranking.explain import Explanation, explain
 from bayes_interest.ranking.pairs import compare_items
+from bayes_interest.ranking.population import population
 from bayes_interest.ranking.recommend import recommend
+from bayes_interest.report.arviz_export import to_arviz
 from bayes_interest.text.encoder import Encoder, TextEncoder, encoder_from_spec
 
 
@@ -74,9 +82,10 @@ class InterestModel:
         prob: float = 0.9,
         n_draws: int = 400,
         *,
+        themes: Mapping[str, object] | None = None,
         raw: bool = False,
     ) -> pd.DataFrame:
-        """Interest probabilities: user_id, item_id, mean, sd, lower, upper, a row per pair.
+        """Interest probabilities: user_id, item_id (or theme), mean, sd, lower, upper.
 
         `None` takes all users or items. `at` is a time not before the users' last events, by
         default the latest the model has absorbed. What the probability means: bernoulli P(engaged,
@@ -85,8 +94,14 @@ class InterestModel:
         `mean` is its posterior mean, `lower` and `upper` bound its equal-tailed interval of mass
         `prob`. Unknown users are at the prior; an unknown item is an ItemError. `raw` leaves out
         what `recalibrate` has learned.
+
+        `themes` instead of `items`: name to item ids, to a text, or to a vector as the encoder
+        makes them. Of items: their mean probability, as of one picked at random, and for choice
+        P(the next choice is one of them), with the interval of their joint posterior (by `n_draws`
+        joint draws where there are several). Of a text or vector: of an item that reads so and
+        that nobody has met. See `themes_by_column`, `themes_between` and `discover_themes`.
         """
-        return answers.interest(self._answering(raw), users, items, at, prob, n_draws)
+        return interest(self._answering(raw), users, items, at, prob, n_draws, themes, self.encoder)
 
     def rank(
         self,
@@ -172,6 +187,34 @@ class InterestModel:
             self.posterior, users, p, c, at, candidates, exclude_seen, prob, n_draws, seed
         )
 
+    def explain(
+        self,
+        user_id: Any,
+        item_id: Any,
+        at: object = None,
+        prob: float = 0.9,
+        n_next: int = 5,
+        seed: int = 0,
+        *,
+        candidates: Iterable[Any] | None = None,
+        labels: Mapping[Any, str] | None = None,
+    ) -> Explanation:
+        """Why is this user's interest in this item what it is, and what would make it surer?
+
+        Returns `.contributions` (each past event and each other part of the score, in logits; they
+        sum to `.score`), `.uncertainty` (parts of the variance), `.next_observations` (the `n_next`
+        events that would lower it most) and `.text`, a paragraph in plain words; `plot_explanation`
+        draws it. The interest probability is that of `interest`, a choice's from joint draws by
+        `seed` (0 are its own). `candidates` for the next observation are by default the items that
+        the user has not met; `labels` (item_id to title) are for the text.
+
+        An event's contribution is its part of the user's state (see `posterior/attribution.py`) and
+        what the user's running rates, repeats, successions and likenesses would lose without it.
+        Unknown users are at the prior; an unknown item is an ItemError, a moment before the user's
+        last event a TimeOrderError.
+        """
+        return explain(self.posterior, user_id, item_id, at, prob, n_next, seed, candidates, labels)
+
     def changes(
         self,
         users: Iterable[Any] | None = None,
@@ -208,18 +251,59 @@ class InterestModel:
     def trajectory(
         self,
         users: Iterable[Any],
-        items: Iterable[Any],
+        items: Iterable[Any] | None = None,
         every_days: float | None = None,
         prob: float = 0.9,
         *,
+        themes: Mapping[str, object] | None = None,
         raw: bool = False,
     ) -> pd.DataFrame:
-        """Interest over time given all events: user_id, item_id, timestamp, mean, ..., upper.
+        """Interest over time given all events: user_id, item_id (or theme), timestamp, mean, ...
 
         At each of the user's events, or on a grid of `every_days`. Smoothed: never use it to
-        score the past. `raw` leaves out what `recalibrate` has learned.
+        score the past. `themes` instead of `items` as in `interest`. `raw` leaves out what
+        `recalibrate` has learned.
         """
-        return answers.trajectory(self._answering(raw), users, items, every_days, prob)
+        return trajectory(
+            self._answering(raw), users, items, every_days, prob, themes=themes,
+            encoder=self.encoder,
+        )  # fmt: skip
+
+    def population(
+        self,
+        users: Iterable[Any] | None = None,
+        at: object = None,
+        k: int = 10,
+        n_draws: int = 200,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Who is known well, and who drifts? A row per user.
+
+        Columns: user_id, n_events, first_event, last_event, slate_certainty (of the `k` best of
+        all items, see `rank`; by `n_draws` joint draws), mean_sd (mean over all items of the sd of
+        the predictor, in logits) and drifted: root mean square over all items of the change of the
+        predictor from the user's first event to the last, smoothed, in logits; that of the state,
+        without popularity and the like, for choice less what is common to all items. 0 with fewer
+        than two events. What is believed moved least where least is known.
+        """
+        return population(self.posterior, users, at, k, n_draws, seed)
+
+    def catalogue_map(
+        self,
+        user: Any = None,
+        at: object = None,
+        prob: float = 0.9,
+        method: MapMethod = "auto",
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """The items in two dimensions: item_id, x, y, n_events; with a user mean, lower, upper.
+
+        Near each other lie items that the same people are drawn to (directions of the item
+        vectors). "tsne" (van der Maaten and Hinton 2008, scikit-learn) keeps neighbours and
+        takes minutes for thousands of items, "pca" is quick and keeps large distances; "auto" is
+        t-SNE up to 2,000 items. The interest of the user is as in `interest`.
+        """
+        return catalogue_map(self.posterior, user, at, prob, method, seed)
 
     def update(self, events: object, items: object | None = None) -> InterestModel:
         """Absorb new events, one filter step each; globals stay. Returns self.
@@ -343,6 +427,59 @@ class InterestModel:
             )
         return diagnose(posterior, later, n_users, n_draws, seed)
 
+    def summary(self, prob: float = 0.9) -> pd.DataFrame:
+        """The global parameters: parameter, dimension, mean, sd, lower, upper, unit, meaning.
+
+        One row per number: how fast interest drifts, what people have in common, how far items
+        differ, how far kinds of events are to be trusted, cut points of ratings, weights of the
+        covariates. Where the fit has drawn a parameter from its posterior, `mean`, `sd` and the
+        equal-tailed interval of mass `prob` are over these draws (`attrs["n_draws"]`, 16 as a
+        rule: rough); where it is a point, `mean` is that point, and sd, lower and upper are
+        missing: its uncertainty is not known. The signs and the order of state dimensions mean
+        nothing by themselves.
+        """
+        return summary(self.posterior, prob)
+
+    def to_arviz(
+        self,
+        users: Iterable[Any] | None = None,
+        items: Iterable[Any] | None = None,
+        draws: int = 400,
+        seed: int = 0,
+        *,
+        prior_draws: int = 100,
+        only_states: bool = False,
+    ) -> Any:
+        """Draws for ArviZ: `InferenceData`, or from ArviZ 1 on an xarray `DataTree`.
+
+        Users' events stand in one dimension `event`, whose coordinates user_id, item_id and
+        timestamp say whose, of what and when; state dimensions, kinds, covariates and items have
+        names, too. One chain of independent draws: ask for `az.summary(kind="stats")`, as r_hat,
+        ess and mcse mean nothing here.
+
+        - posterior: `state` (event, state_dim), given all events, and jointly along each user's
+          path; `interest` (event, item), probabilities of `items` just after each event, as
+          `trajectory` has them; and the global parameters of `summary` that are drawn. Those that
+          are points stand in constant_data. In a recalibrated model every draw of `interest` is
+          mapped: bounds are those of `trajectory`, whose mean is the mapped mean instead.
+        - log_likelihood: `outcome` (event), for `az.loo`; posterior_predictive and observed_data
+          have the same name: ratings in their own units, a choice as the position of the item in
+          constant_data's choosable_item_id. All of the model as it was fitted.
+        - prior, prior_predictive: the same from `prior_draws` draws of the Pyro program's prior
+          (0: none); covariates and context stay those of the log.
+        - constant_data: elapsed_days, event_kind, and points.
+
+        `only_states` keeps items and globals at their best values: then `az.loo` answers what
+        the left-out loss of `diagnose` does (that is exact for the guide, this from draws).
+        Otherwise what is uncertain of items and globals counts, too.
+
+        `users` by default all with events; without `items` there is no `interest`. Raises
+        InputError for users without events, for more than half a gigabyte or about a minute of
+        work, and where ArviZ is missing; ItemError for an unknown item; ConfigError for wrong
+        numbers.
+        """
+        return to_arviz(self.posterior, users, items, draws, seed, prior_draws, only_states)
+
     def save(self, folder: str | Path) -> None:
         """Write the model to a folder; an earlier model there stays whole until this one is."""
         save_posterior(self.posterior, folder)
@@ -361,9 +498,19 @@ class InterestModel:
 
     def __repr__(self) -> str:
         if self._posterior is None:
-            return f"InterestModel({self.config.emission}, not fitted)"
+            return f"InterestModel({self.config.emission}, {self.encoder!r}, not fitted)"
         known = self._posterior.vocabulary
+        mapped = self._posterior.recalibration
+        more = "" if mapped is None else f", recalibrated by {mapped.method}"
         return (
             f"InterestModel({self._posterior.config.emission}, {len(known.users):,} users, "
-            f"{len(known.items):,} items, {len(self._posterior.history):,} events)"
+            f"{len(known.items):,} items, {len(self._posterior.history):,} events{more})"
         )
+
+    def _repr_html_(self) -> str:
+        """What the model is, for notebooks."""
+        encoder = repr(self.encoder)
+        if self._posterior is None:
+            about = {"family": self.config.emission, "encoder": encoder}
+            return html_table("InterestModel, not fitted", about)
+        return html_table("InterestModel", facts(self._posterior) | {"encoder": encoder})

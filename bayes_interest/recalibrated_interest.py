@@ -14,9 +14,11 @@ from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import ConfigError
 from bayes_interest.events.read import EventLog, read_events, read_items
 from bayes_interest.events.split import split_by_time
+from bayes_interest.html_table import html_table
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.posterior.probability_map import MethodName
 from bayes_interest.posterior.recalibration import check_memory, check_method
+from bayes_interest.progress import bar
 from bayes_interest.text.encoder import Encoder
 
 
@@ -107,13 +109,22 @@ class RecalibratedInterest:
         if self.refresh is None:
             return self.model.score_events(log, table, exclude_seen, **options)
         going, parts = copy.copy(self.model), []
-        for block in _blocks(log, self.refresh):
+        for block in bar(_blocks(log, self.refresh), desc="score", unit="block"):
             parts.append(going.score_events(block, table, exclude_seen, **options))
             going.recalibrate(block, table, self.method, self.memory).update(block, table)
         return pd.concat(parts).sort_index()
 
     def __repr__(self) -> str:
         return f"RecalibratedInterest({self.model!r}, {self.method!r})"
+
+    def _repr_html_(self) -> str:
+        """What the wrapper does and what its model is, for notebooks."""
+        about = {
+            "method": self.method,
+            "learns from": f"the last {self.fraction:g} of the events of fit",
+            "learns anew": "never" if self.refresh is None else f"every {self.refresh:,} events",
+        }
+        return html_table("RecalibratedInterest", about) + self.model._repr_html_()
 
 
 def _blocks(log: EventLog, n_events: int) -> list[EventLog]:

@@ -91,7 +91,11 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "fit", "interest", "rank", "trajectory", "update", "score", "evaluate", "simulate"],
+    [
+        *("demo", "fit", "interest", "rank", "explain", "trajectory", "update", "score"),
+        "evaluate",
+        *("simulate", "compare", "above", "changes", "diagnose", "recalibrate", "summary"),
+    ],
 )
 def test_every_command_has_help(command: str) -> None:
     assert command in done("--help").stdout
@@ -258,6 +262,98 @@ def test_simulate_writes_a_log_that_fit_reads(tmp_path: Path) -> None:
     assert (tmp_path / "again" / "events.csv").read_bytes() == log.read_bytes()
 
 
+def same(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
+    """A table printed with six digits is that of the API."""
+    assert found.columns.tolist() == wanted.columns.tolist()
+    for name in wanted:
+        if pd.api.types.is_float_dtype(wanted[name]):
+            np.testing.assert_allclose(found[name], wanted[name], rtol=1e-5, atol=1e-12)
+        else:
+            told = found[name].astype(object).fillna("")
+            assert told.astype(str).tolist() == wanted[name].astype(str).tolist()
+
+
+def test_compare_equals_the_api(files: Path) -> None:
+    words = ("--user", "u00001", "--item", "i00003", "--item", "i00004", "--prob", "0.5")
+    found = table(done("compare", "--model", files / "model", *words))
+    door = InterestModel.load(files / "model")
+    same(found, door.compare_items(["u00001"], ["i00003", "i00004"], prob=0.5))
+
+
+def test_above_writes_the_items_and_why_there_are_none(files: Path, tmp_path: Path) -> None:
+    words = ("--model", files / "model", "--user", "u00001", "--user", "u00002", "-p", "0.6")
+    result = done("above", *words, "-c", "0.5", "--repeats", "--users-out", tmp_path / "u.csv")
+    users = ["u00001", "u00002"]
+    wanted = InterestModel.load(files / "model").above(users, 0.6, 0.5, exclude_seen=False)
+    assert len(wanted.items)
+    same(table(result), wanted.items)
+    same(pd.read_csv(tmp_path / "u.csv"), wanted.users)
+    assert f"{len(wanted.items)} items with P(interest > 0.6) >= 0.5" in result.stderr
+    among = (*words, "-c", "0.01", "--candidate", "i00004", "--repeats")
+    assert set(table(done("above", *among))["item_id"]) == {"i00004"}
+
+
+def test_changes_of_items_and_the_largest(files: Path) -> None:
+    here = ("--model", files / "model", "--since", "2023-12-15", "--user", "u00001")
+    door = InterestModel.load(files / "model")
+    options = {"since": "2023-12-15", "prob": 0.5}
+    items = ["i00003", "i00004"]
+    found = table(done("changes", *here, "--item", items[0], "--item", items[1], "--prob", "0.5"))
+    wanted = door.changes(["u00001"], items, **options)
+    same(found.drop(columns=["since", "at"]), wanted.drop(columns=["since", "at"]))
+    top = table(done("changes", *here, "--prob", "0.01", "--top", "2"))
+    assert len(top) == 2
+
+
+def test_changes_of_a_theme(files: Path, tmp_path: Path) -> None:
+    log = pd.read_csv(files / "early.csv").drop(columns="value")
+    soup = log["item_id"].isin(["i00001", "i00002", "i00003"])
+    log.assign(text=np.where(soup, "tomato soup", "moon rocket")).to_csv(tmp_path / "log.csv")
+    model = ("--model", tmp_path / "m")
+    fit = ("--epochs", "1", "--state-dim", "3", "--encoder", "hashing", "--emission", "choice")
+    done("fit", tmp_path / "log.csv", *model, *fit)
+    words = (*model, "--since", "2023-12-15", "--user", "u00001", "--theme", "soup=tomato soup")
+    found = table(done("changes", *words, "--theme", "space=moon rocket"))
+    assert found["theme"].tolist() == ["soup", "space"]
+    door, themes = (
+        InterestModel.load(tmp_path / "m"),
+        {"soup": "tomato soup", "space": "moon rocket"},
+    )
+    wanted = door.changes(["u00001"], since="2023-12-15", themes=themes)
+    np.testing.assert_allclose(found["change"], wanted["change"], rtol=1e-5)
+
+
+def test_diagnose_tells_the_verdicts(files: Path) -> None:
+    words = ("--model", files / "model", "--n-draws", "100", "--n-users", "5")
+    result = done("diagnose", *words)
+    found = table(result)
+    wanted = InterestModel.load(files / "model").diagnose(n_users=5, n_draws=100)
+    same(found, wanted)
+    good = int((wanted["verdict"] == "good").sum())
+    assert f"good: {good}" in result.stderr
+    assert "note: calibration of later events: no events after the fit" in result.stderr
+    later = table(done("diagnose", files / "late.csv", *words))
+    assert set(later["check"]) - set(found["check"]) == {"calibration of later events"}
+
+
+def test_recalibrate_saves_the_map_and_takes_it_away(files: Path, tmp_path: Path) -> None:
+    words = ("--model", files / "model", "--method", "platt", "--save-to", tmp_path / "m")
+    result = done("recalibrate", files / "late.csv", *words)
+    assert "recalibrated by platt from" in result.stderr
+    door = InterestModel.load(files / "model")
+    assert door.posterior.recalibration is None
+    wanted = door.recalibrate(files / "late.csv", method="platt").interest(["u00001"])
+    found = InterestModel.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(found.interest(["u00001"]), wanted)
+    done("recalibrate", "--remove", "--model", tmp_path / "m")
+    assert InterestModel.load(tmp_path / "m").posterior.recalibration is None
+
+
+def test_summary_equals_the_api(files: Path) -> None:
+    found = table(done("summary", "--model", files / "model", "--prob", "0.5"))
+    same(found.astype({"dimension": object}), InterestModel.load(files / "model").summary(0.5))
+
+
 def test_what_cannot_be_is_one_line_and_exit_code_2(files: Path, tmp_path: Path) -> None:
     here = ("--model", files / "model")
     for words, message in {
@@ -272,6 +368,14 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(files: Path, tmp_path: Path)
         ("interest", *here, "--prob", "90"): "90",
         ("rank", *here, "--by", "luck"): "luck",
         ("simulate", "--out", tmp_path / "s", "--items", "1"): "n_items >= 2",
+        ("compare", *here, "--item", "i00003"): "at least two --item",
+        ("above", *here, "-p", "50"): "p=50.0: expected a probability",
+        ("changes", *here, "--since", "2023-12-15", "--theme", "soup"): "expected NAME=TEXT",
+        ("changes", *here, "--since", "2030-12-15"): "there is no time to change in",
+        ("diagnose", *here, "--n-draws", "7"): "n_draws=7: expected a whole number, at least 100",
+        ("recalibrate", *here): "either a log of events or --remove",
+        ("recalibrate", files / "late.csv", *here, "--method", "luck"): "method='luck'",
+        ("summary", *here, "--prob", "90"): "prob=90.0",
     }.items():
         result = run(*words)
         assert result.exit_code == 2, words
@@ -314,3 +418,28 @@ def test_mapping() -> None:
     assert mapping(["kind=event", "value=a=b"]) == {"kind": "event", "value": "a=b"}
     with pytest.raises(InputError, match="--column =x: expected OURS=YOURS"):
         mapping(["=x"])
+
+
+def test_explain_says_it_in_words_draws_it_and_lists_the_parts(files: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "why" / "picture.png"
+    result = done(
+        *("explain", "--model", files / "model", "--user", "u00003", "--item", "i00001"),
+        *("--items", files / "items.csv", "--picture", picture, "--prob", "0.8"),
+    )
+    model = InterestModel.load(files / "model")
+    told = model.explain("u00003", "i00001", prob=0.8)
+    parts = table(result)
+    assert parts["contribution"].sum() == pytest.approx(told.score, abs=1e-4)
+    assert list(parts.columns) == list(told.contributions.columns)
+    assert "title 1" in result.stderr
+    assert "the chance that user u00003" in result.stderr
+    assert "with 80 % certainty" in result.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_explain_knows_whole_ids_and_refuses_a_strange_picture(files: Path, tmp_path: Path) -> None:
+    words = ("explain", "--model", files / "whole", "--user", "3", "--item", "1")
+    assert len(table(done(*words)))
+    result = run(*words, "--picture", tmp_path / "picture.strange")
+    assert result.exit_code == 2
+    assert "picture.strange: cannot be drawn" in result.stderr

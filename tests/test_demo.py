@@ -30,7 +30,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
 def test_the_demo_runs_and_tells_every_section(told: tuple[Result, Path]) -> None:
     result, _ = told
     assert result.exit_code == 0, result.output
-    assert [f"{number}. " in result.stdout for number in range(1, 8)] == [True] * 7
+    assert [f"{number}. " in result.stdout for number in range(1, 9)] == [True] * 8
     assert "15,903 events" in result.stdout
     assert "hold the truth" in result.stdout
     assert "gives the same answers" in " ".join(result.stdout.split())
@@ -45,6 +45,10 @@ def test_the_files_are_written(told: tuple[Result, Path]) -> None:
     assert len(interest) == 6_000
     assert {"mean", "lower", "upper", "truth"} <= set(interest)
     assert len(InterestModel.load(out / "model").posterior.vocabulary.users) == 300
+    page = (out / "report.html").read_text("utf-8")
+    assert "machine learning" in page  # a theme of the catalogue
+    assert "Stoneware baking dish" in page
+    assert (out / "report_files" / "tables" / "population.csv").is_file()
 
 
 def test_true_interest_of_all_pairs_agrees_with_the_bundled_truth() -> None:

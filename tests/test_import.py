@@ -116,7 +116,7 @@ def test_public_name_resolves_and_is_documented(name: str) -> None:
     if name == "__version__":
         assert value
         return
-    assert value.__name__ == name
+    assert value.__name__.rpartition(".")[2] == name  # `report` is a folder, too
     # A dataclass without a docstring gets its signature as one: that is not documentation.
     assert value.__doc__
     assert not value.__doc__.startswith(f"{name}(")

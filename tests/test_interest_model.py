@@ -13,9 +13,9 @@ from bayes_interest.config import EmissionName, FitConfig, ModelConfig
 from bayes_interest.errors import ConfigError, DataWarning
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.model.parameters import COVARIATES
-from bayes_interest.posterior import answers
+from bayes_interest.posterior.interest import interest, trajectory
 from bayes_interest.posterior.learn import learn
-from bayes_interest.posterior.predict import clock
+from bayes_interest.posterior.predict import advanced_belief, clock
 from bayes_interest.ranking.recommend import recommend
 from bayes_interest.text.hashing import HashingEncoder
 from bayes_interest.text.precomputed import PrecomputedVectors
@@ -43,13 +43,13 @@ def test_the_door_says_what_the_functions_say(emission: EmissionName) -> None:
     log = simulation(emission).events
     early = type(log)(log.frame[: len(train)], log.row[: len(train)], log.report)
     posterior = learn(early, None, encoder(emission), door.config, QUICK)
-    same(door.interest(n_draws=50), answers.interest(posterior, None, None, None, 0.9, 50))
+    same(door.interest(n_draws=50), interest(posterior, None, None, None, 0.9, 50))
     same(
         door.rank(k=3, by="upper"),
         recommend(posterior, None, 3, "upper", None, None, True, 0.9, 200, 0),
     )
     user = [train["user_id"].iloc[0]]
-    same(door.trajectory(user, None), answers.trajectory(posterior, user, None, None, 0.9))
+    same(door.trajectory(user, None), trajectory(posterior, user, None, None, 0.9))
     assert door.fit(train, config=QUICK) is door
     assert door.update(test) is door
     assert f"{len(train) + len(test):,} events" in repr(door)
@@ -488,7 +488,7 @@ def test_event_drift_moves_the_state_with_every_event(emission: EmissionName) ->
     for door, loosens in ((still, False), (moving, True)):
         posterior = door.posterior
         row = posterior.vocabulary.users.index_of([user])
-        now = answers.advanced_belief(posterior, row, posterior.last_seconds[row])
+        now = advanced_belief(posterior, row, posterior.last_seconds[row])
         assert torch.equal(now.cov[0], posterior.belief.cov[row[0]]) is not loosens
 
 

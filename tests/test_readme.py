@@ -1,23 +1,15 @@
-"""The README's Python runs as it stands."""
+"""The README's Python runs as it stands, and says what it should."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
-
-
-def python_blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+from tests.pages import README, python_blocks, run_page
 
 
 def test_the_example_runs(capsys):
-    blocks = python_blocks()
-    assert blocks
-    names: dict[str, object] = {}  # one reader, one session
-    for block in blocks:
-        exec(compile(block, str(README), "exec"), names)
+    assert python_blocks(README)
+    names = run_page(README)
     assert names["scores"]["rank"].min() >= 1
     assert {"ours", "popular", "ours - popular"} <= set(names["table"]["model"])
     printed = capsys.readouterr().out
@@ -26,7 +18,7 @@ def test_the_example_runs(capsys):
 
 
 def test_the_example_is_short():
-    lines = [line for line in python_blocks()[0].splitlines() if line.strip()]
+    lines = [line for line in python_blocks(README)[0].splitlines() if line.strip()]
     assert len(lines) <= 15
 
 

@@ -10,13 +10,13 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from bayes_interest.baselines.base import evenly
 from bayes_interest.baselines.timeline import Timeline
 from bayes_interest.config import FitConfig
 from bayes_interest.model.seeding import seeded
 from bayes_interest.posterior.learn import resolve_device
+from bayes_interest.progress import bar, shown_if
 
 TEXT_DIM = 64
 MAX_HELD_BACK = 4_000  # events, at most, evenly spread
@@ -78,12 +78,12 @@ def _train(
 ) -> tuple[Network, int]:
     """The network of the best epoch (the last one where nothing is watched), and that epoch."""
     rng = np.random.default_rng(run.seed)
-    with seeded(run.seed, device):
+    with seeded(run.seed, device), shown_if(run.progress):
         network = task.make(past).to(device)
         optimiser = torch.optim.Adam(network.parameters(), lr=task.learning_rate)
         best, best_loss, best_epoch = network, float("inf"), max_epochs
         label = "fit" if watch is None else "choose epochs"
-        for epoch in tqdm(range(1, max_epochs + 1), label, disable=not run.progress):
+        for epoch in bar(range(1, max_epochs + 1), desc=label, unit="epoch"):
             _epoch(task, network, optimiser, task.batches(past, rng))
             if watch is None:
                 continue

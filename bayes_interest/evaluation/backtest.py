@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import InputError
@@ -28,6 +27,7 @@ from bayes_interest.evaluation.vectors import find_vectors
 from bayes_interest.evaluation.windows import ProtocolName, Window, make_windows
 from bayes_interest.events.read import EventLog, ItemTable, read_events, read_items
 from bayes_interest.model.prepare import choose_family
+from bayes_interest.progress import bar, shown_if
 
 
 def backtest(
@@ -157,14 +157,15 @@ def score_backtest(
     length = max(checked_ks(k)) if slates else None
     tables: list[dict[str, pd.DataFrame]] = [{} for _ in windows]
     seconds = np.zeros((len(named), len(windows), 2))
-    with tqdm(total=len(named) * len(windows), disable=not progress, desc="backtest") as bar:
+    total = len(named) * len(windows)
+    with shown_if(progress), bar(total=total, desc="backtest", unit="fit") as shown:
         for place, (name, model) in enumerate(named.items()):
             for number, window in enumerate(windows):
-                bar.set_postfix_str(name)
+                shown.set_postfix_str(name)
                 tables[number][name], seconds[place, number] = _run(
                     model, window, table, exclude_seen, config, length
                 )
-                bar.update()
+                shown.update()
     found = gather(windows, tables, table, threshold, emission, configs)
     taken = {FIT_SECONDS: seconds[..., 0].mean(1), SCORE_SECONDS: seconds[..., 1].sum(1)}
     known = find_vectors(vectors, named.values(), found.items, log, table) if slates else None

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from bayes_interest.config import EmissionName, FitConfig, ModelConfig
 from bayes_interest.errors import ConfigError, InputError
@@ -34,6 +33,7 @@ from bayes_interest.model.simulate import simulate
 from bayes_interest.posterior.learn import learn
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import check_prob
+from bayes_interest.progress import bar, shown_if
 from bayes_interest.text.precomputed import PrecomputedVectors
 
 POLICY, SEED, ROUND = "policy", "seed", "round"
@@ -86,29 +86,32 @@ def simulate_feedback(
     chosen = _named(policies)
     _check(emission, n_rounds, k, n_items, warmup_days, days_per_round)
     tables = []
-    for seed in tqdm(list(seeds), desc="feedback", unit="seed", disable=not progress):
-        simulation = simulate(
-            n_users,
-            n_items,
-            warmup_events,
-            emission,
-            drift_scales,
-            embed_dim,
-            warmup_days,
-            seed=seed,
-        )
-        world = world_after(simulation, warmup_days, n_rounds, days_per_round, k, seed)
-        start = FeedbackStart(
-            simulation.events,
-            simulation.vectors,
-            world.users,
-            world.items,
-            world.seconds,
-            k,
-            seed,
-        )
-        make = _Maker(start, world, config, fit_config)
-        tables += [run_policy(name, make(policy), world, start) for name, policy in chosen.items()]
+    with shown_if(progress):
+        for seed in bar(list(seeds), desc="feedback", unit="seed"):
+            simulation = simulate(
+                n_users,
+                n_items,
+                warmup_events,
+                emission,
+                drift_scales,
+                embed_dim,
+                warmup_days,
+                seed=seed,
+            )
+            world = world_after(simulation, warmup_days, n_rounds, days_per_round, k, seed)
+            start = FeedbackStart(
+                simulation.events,
+                simulation.vectors,
+                world.users,
+                world.items,
+                world.seconds,
+                k,
+                seed,
+            )
+            make = _Maker(start, world, config, fit_config)
+            tables += [
+                run_policy(name, make(policy), world, start) for name, policy in chosen.items()
+            ]
     names = [POLICY, SEED, ROUND, REGRET, CUMULATIVE_REGRET, TAKEN]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=names)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bayes_interest.emissions.ordered import increasing_cuts
-from bayes_interest.events.history import History, padded_batches
+from bayes_interest.events.history import History, length_batches, padded_batches
 from bayes_interest.events.surroundings import Surroundings
 from bayes_interest.model.batch import Batch, EventTensors
 from bayes_interest.model.candidates import CandidateRows
@@ -25,6 +25,7 @@ from bayes_interest.model.parameters import emission_of, reliability
 from bayes_interest.model.seeding import seeded
 from bayes_interest.posterior.online import contexts
 from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.progress import bar
 from bayes_interest.statespace.diagonal import DiagonalSites
 from bayes_interest.statespace.random_walk import Transition
 
@@ -70,7 +71,9 @@ def draw_guide(posterior: Posterior, n_users: int, n_draws: int, seed: int) -> G
     out = _Out(np.zeros((n_draws, history.n_users)), np.zeros((n_draws, len(history))))
     size = max(1, BLOCK_NUMBERS // (n_draws * posterior.layout.state_dim))
     with seeded(seed, like.device), torch.no_grad():
-        for block in padded_batches(history, size, like.device):
+        total = len(length_batches(history.lengths, size))
+        blocks = padded_batches(history, size, like.device)
+        for block in bar(blocks, total=total, desc="diagnose", unit="block"):
             batch, where = Batch.of(events, block), block.event[block.mask].cpu().numpy()
             users = block.users.cpu().numpy()
             if posterior.belief.diagonal:
@@ -112,7 +115,7 @@ def _affordable(posterior: Posterior, n_events: int, n_draws: int) -> int:
     return int(np.clip(CHOICE_CELLS // (n_events * posterior.layout.n_items), 50, n_draws))
 
 
-def _paths(precision: Tensor, linear: Tensor, walk: Transition, n_draws: int) -> Tensor:
+def draw_paths(precision: Tensor, linear: Tensor, walk: Transition, n_draws: int) -> Tensor:
     """States drawn from the chain with these sites, (draw, user, step, state_dim) float64."""
     walk = Transition(walk.decay.double(), walk.variance.double())
     chain = InnovationChain(backward_messages(precision, linear, walk), walk)
@@ -138,7 +141,7 @@ def _draw_scalar(
     x, lam, h = terms.x.double(), guide.sites.precision.double(), guide.sites.linear.double()
     precision = lam[..., None, None] * x[..., :, None] * x[..., None, :]
     walk = batch.walk(posterior.layout, posterior.values)
-    states = _paths(precision, h[..., None] * x, walk, n_draws)
+    states = draw_paths(precision, h[..., None] * x, walk, n_draws)
     along = (states * x).sum(-1)
     predictor = along + terms.offset.double()
     emission = emission_of(posterior.layout, _doubled(posterior))
@@ -210,7 +213,7 @@ def _draw_choice(
     sites = choice_sites(posterior, batch, rows, where)
     lam, h = sites.precision.double(), sites.linear.double()
     walk = batch.walk(posterior.layout, posterior.values)
-    states = _paths(torch.diag_embed(lam), h, walk, n_draws)
+    states = draw_paths(torch.diag_embed(lam), h, walk, n_draws)
     site = (h * states - 0.5 * lam * states**2).sum(-1) * batch.mask
     mask, items = batch.mask, posterior.items
     extra = (rows.dense(where, posterior.values) + items.offsets).double()

@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 from scipy.stats import binom
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from bayes_interest.config import FitConfig
 from bayes_interest.errors import ConfigError, InputError
@@ -32,6 +31,7 @@ from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import chains_at
 from bayes_interest.model.worlds import World, draw_world
 from bayes_interest.posterior.predict import square_root
+from bayes_interest.progress import bar, shown_if
 
 RUN, QUANTITY, RANK, N_DRAWS = "run", "quantity", "rank", "n_draws"
 LONG, SHORT = 0, 1
@@ -112,10 +112,11 @@ def sbc(
     todo = [run for run in range(n_runs) if run not in set(done[RUN])]
     work = partial(ranks_of_run, design, n_draws=n_draws, sweeps=sweeps, guide=guide, seed=seed)
     tables = [done[done[RUN] < n_runs]]
-    for table in tqdm(_run(work, todo, workers), total=len(todo), disable=not progress):
-        tables.append(table)
-        if file is not None:
-            _append(Path(file), table, setting)
+    with shown_if(progress):
+        for table in bar(_run(work, todo, workers), total=len(todo), desc="sbc", unit="world"):
+            tables.append(table)
+            if file is not None:
+                _append(Path(file), table, setting)
     found = pd.concat(tables, ignore_index=True)
     return found.sort_values([RUN, QUANTITY], kind="stable", ignore_index=True)
 

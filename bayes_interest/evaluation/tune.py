@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import ConfigError, InputError
@@ -22,6 +21,7 @@ from bayes_interest.evaluation.protocol import Recommender
 from bayes_interest.evaluation.space import Space, check_space, configs, suggest
 from bayes_interest.evaluation.windows import Window, make_windows
 from bayes_interest.events.read import read_events, read_items
+from bayes_interest.progress import bar, shown_if
 from bayes_interest.schema import ITEM_ID, LOG_PROB, TIMESTAMP, USER_ID
 
 JOURNALS = (".log", ".journal", ".jsonl")
@@ -73,16 +73,16 @@ def search(
     windows = make_windows(log, "rolling", fraction=fraction, n_windows=n_windows)
     optuna = _optuna()
     setting = _setting(windows, space, base, run)
-    with _quiet(optuna):
+    with _quiet(optuna), shown_if(progress):
         study = _study(optuna, storage, study_name, seed, setting)
         done = _finished(study)
         ends = math.inf if timeout is None else time.monotonic() + timeout
-        with tqdm(total=n_trials, initial=done, disable=not progress, desc="tune") as bar:
+        with bar(total=n_trials, initial=done, desc="tune", unit="trial") as shown:
             for _ in range(done, n_trials):
                 if time.monotonic() >= ends:
                     break
                 _one_trial(optuna, study, space, base, run, make_model, windows, table)
-                bar.update()
+                shown.update()
         return _result(study, space, base, run, (config or FitConfig()).progress)
 
 

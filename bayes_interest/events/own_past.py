@@ -66,6 +66,34 @@ class OwnPast:
                 out[:, 1] += texts[item[:, place]] * weight[:, place, None]
         return out
 
+    def repeat_effects(self, moment: int, now: float, item: int) -> np.ndarray:
+        """What an item's `repeats` would lose without each event of the past, (event, 1 + fade)."""
+        low, high = (int(end[0]) for end in self.span(np.array([moment])))
+        fades = np.array(FADES_DAYS) * SECONDS_PER_DAY
+        faded = np.exp((self.seconds[low:high, None] - now) / fades)
+        terms = np.concatenate((np.ones((high - low, 1)), faded), 1)
+        terms *= (self.item[low:high] == item)[:, None]
+        total = terms.sum(0)
+        effects: np.ndarray = np.log1p(total) - np.log1p((total - terms).clip(0.0))
+        return effects
+
+    def likeness_effects(self, moment: int, texts: np.ndarray, item: int) -> np.ndarray:
+        """What an item's `likeness` would lose without each event of the past, (event, 2)."""
+        low, high = (int(end[0]) for end in self.span(np.array([moment])))
+        alike = texts[self.item[low:high]].astype(float) @ texts[item].astype(float)
+        out, whole = np.zeros((high - low, 2)), _recent(alike)
+        for event in range(max(0, len(alike) - MEMORY), len(alike)):
+            out[event] = whole - _recent(np.delete(alike, event))
+        return out
+
+
+def _recent(alike: np.ndarray) -> np.ndarray:
+    """The last likeness, and the average of the recent ones, (2,); zero of none."""
+    back = alike[: -MEMORY - 1 : -1]
+    if not len(back):
+        return np.zeros(2)
+    return np.array([back[0], np.average(back, weights=KEEP ** np.arange(len(back)))])
+
 
 @lru_cache(maxsize=1)
 def _kernel() -> Callable[..., Any]:

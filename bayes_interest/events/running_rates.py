@@ -41,6 +41,18 @@ class Rates:
         total = np.concatenate(([0.0], np.cumsum(excess[order])))
         return cls(user, own.item[order], own.seconds[order], total)
 
+    def user_effects(self, events: np.ndarray, moment: int) -> np.ndarray:
+        """What the user's rates would lose without each of the user's absorbed `events` (positions
+        in the log, all of those before `moment`), (event, share).
+
+        An event moves a rate by its share of what was new in it; later ones leave `1 - share` of
+        that. The mean outcome of the log is taken as it is.
+        """
+        rates = self.user[np.append(events, moment), :-1].astype(float)  # before each of them
+        age = np.arange(len(events))[::-1]
+        moved: np.ndarray = np.diff(rates, axis=0) * (1.0 - np.array(RATE_SHARES)) ** age[:, None]
+        return moved
+
     def of_item(self, item: np.ndarray, seconds: np.ndarray) -> np.ndarray:
         """Rate of one item at one moment each, from what is strictly earlier."""
         start = np.searchsorted(self.item, item, side="left")

@@ -66,6 +66,33 @@ class Pairs:
         values *= np.float32(1.0 / SCALE)
         return row, item, np.log1p(values, out=values)[:, None]
 
+    def effects(self, own: OwnPast, moment: int, now: float, item: int) -> np.ndarray:
+        """What an item's succession would lose without each event of the past, (event, 1).
+
+        What has followed what in anybody's history, this user's too, is taken as it is.
+        """
+        low, high = (int(end[0]) for end in own.span(np.array([moment])))
+        begin = max(low, high - REACH - 1)
+        share = np.array([self._share(source, now, item) for source in own.item[begin:high]])
+        out, whole = np.zeros((high - low, 1)), _value(share)
+        for event in range(max(low, high - REACH), high):
+            out[event - low] = whole - _value(np.delete(share, event - begin))
+        return out
+
+    def _share(self, source: int, now: float, item: int) -> float:
+        """How much of what followed an item was the other item."""
+        begin, end = self.start[source], self.start[source + 1]
+        end = begin + np.searchsorted(self.seconds[begin:end], now)
+        block = slice(max(begin, end - MAX_PAIRS), end)
+        weight = self.weight[block].astype(float)
+        return float(weight[self.target[block] == item].sum() / (CAUTION + weight.sum()))
+
+
+def _value(shares: np.ndarray) -> float:
+    """The covariate from the shares of the last items, the latest last."""
+    back = shares[: -REACH - 1 : -1]
+    return float(np.log1p((back / np.arange(1.0, len(back) + 1.0)).sum() / SCALE))
+
 
 @lru_cache(maxsize=1)
 def _kernel() -> Callable[..., Any]:

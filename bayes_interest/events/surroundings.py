@@ -159,6 +159,30 @@ class Surroundings:
             likeness = self.likeness(moments)
             out[:, columns("likeness")] = np.einsum("mkd,md->mk", likeness, self.texts[mine])
 
+    def own_effects(self, moment: int) -> np.ndarray:
+        """What the covariates of the moment's own item would lose without each event of the user's
+        absorbed past, (event, covariate): repeats, succession, likeness and the user's rates.
+
+        Zero of the covariates that come from everybody's events.
+        """
+        log, item = self.log, int(self.log.item_index[moment])
+        now, begin = float(log.seconds[moment]), int(log.start[log.user_index[moment]])
+        events = begin + np.flatnonzero(log.absorb[begin:moment])
+        out = np.zeros((len(events), len(self.kinds.names)))
+        if self.kinds.repeats:
+            out[:, self.kinds.columns("repeats")] = self._own.repeat_effects(moment, now, item)
+        if self.kinds.succession:
+            found = self._pairs.effects(self._own, moment, now, item)
+            out[:, self.kinds.columns("succession")] = found
+        if self.kinds.likeness:
+            assert self.texts is not None
+            found = self._own.likeness_effects(moment, self.texts, item)
+            out[:, self.kinds.columns("likeness")] = found
+        if self.kinds.rates:
+            rates = self.kinds.columns("rates")
+            out[:, rates.start : rates.stop - 2] = self._rates.user_effects(events, moment)
+        return out
+
     def table(self, moments: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Sum of all covariates times their weights (covariate,), (moment, item)."""
         out = np.zeros((len(moments), self.n_items), dtype=np.result_type(weight, np.float32))

@@ -18,6 +18,7 @@ from bayes_interest.model.batch import Batch
 from bayes_interest.model.parameters import BY_MOMENTS
 from bayes_interest.model.propagation import evidence_objective, propagate
 from bayes_interest.model.whitened import Whitened, chains_at
+from bayes_interest.progress import bar
 from bayes_interest.statespace.kalman import ScalarSites
 
 COLD_STEPS, WARM_STEPS, SITE_TOLERANCE = 60, 4, 1e-3
@@ -174,7 +175,7 @@ def draw_points(
     if not bool(torch.isfinite(here.value).all()):  # too far out: start those at the mode
         inner = torch.where(torch.isfinite(here.value)[:, None], inner, torch.zeros_like(inner))
         here = density(placed(inner), repeated(fit.sites, n_draws))
-    for _ in range(sweeps):
+    for _ in bar(range(sweeps), desc="draws of the globals", unit="sweep"):
         momentum = normal()
         energy = here.value - 0.5 * (momentum**2).sum(1)
         there, moved = here, inner

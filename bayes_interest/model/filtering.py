@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bayes_interest.emissions.base import ScalarEmission
+from bayes_interest.emissions.base import ExpectedDerivatives, ScalarEmission
 from bayes_interest.emissions.choice import choice_site
 from bayes_interest.model.batch import Batch
 from bayes_interest.model.elbo import EventTerms, event_terms
@@ -152,8 +152,13 @@ def _local_site(
     """
     mean, var, extra = forecast
     seen = emission.evidence(mean + terms.offset[:, t], var + extra, batch.outcome[:, t])
-    slope, mask = seen.slope, batch.mask[:, t]
-    site = matched_moments(mean, var, slope.first, slope.second, mask)
+    linear, precision = moment_site(seen.slope, mean, var)
+    return linear * batch.mask[:, t], precision * batch.mask[:, t]
+
+
+def moment_site(slope: ExpectedDerivatives, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+    """The site (linear, precision) on a predictor `N(mean, var)` whose log evidence has `slope`."""
+    site = matched_moments(mean, var, slope.first, slope.second)
     return site.linear, site.precision
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from bayes_interest.config import FitConfig
 from bayes_interest.model.families import ChoiceFamily, Family, ScalarFamily
@@ -30,6 +29,7 @@ from bayes_interest.model.parameters import (
 )
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.text_posterior import diagonal_of, text_posterior_cov
+from bayes_interest.progress import bar, shown_if
 
 GRADIENT_NORM = 1.0
 COVARIATE_PACE, CONTEXT_PACE = 2.0, 0.15
@@ -81,13 +81,12 @@ def fit_globals(
     records: list[EpochRecord] = []
     best: tuple[float, GlobalFit] | None = None
     last = n_epochs or config.max_epochs
-    bar = tqdm(total=last, desc=label, unit="epoch", disable=not config.progress, leave=True)
-    with bar:
+    with shown_if(config.progress), bar(total=last, desc=label, unit="epoch") as shown:
         for epoch in range(1, last + 1):
             record = run.epoch(epoch, validate)
             records.append(record)
-            bar.update()
-            bar.set_postfix(loss=f"{record.loss:.4f}", held_back=f"{record.held_back_loss:.4f}")
+            shown.update()
+            shown.set_postfix(loss=f"{record.loss:.4f}", held_back=f"{record.held_back_loss:.4f}")
             if validate is not None and (best is None or record.held_back_loss < best[0]):
                 best = (record.held_back_loss, replace(run.result(epoch), beliefs=run.beliefs()))
             if best is not None and epoch - best[1].best_epoch >= config.patience:

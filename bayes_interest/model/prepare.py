@@ -141,7 +141,8 @@ def kind_index(log: EventLog, kinds: tuple[str, ...]) -> np.ndarray:
         example = log.frame[KIND].iloc[int(np.flatnonzero(found < 0)[0])]
         warnings.warn(
             f"kind {example!r} was not in the training log: {int((found < 0).sum())} events are "
-            f"taken as {kinds[0]!r}",
+            f"taken as {kinds[0]!r}. Rename it to a kind of that log ({', '.join(kinds[:5])}), or "
+            "fit again with events of it",
             DataWarning,
             stacklevel=3,
         )

@@ -76,7 +76,8 @@ def _look(chains: Chains, sites: ScalarSites) -> tuple[Propagated, ScalarSites]:
     seen = chains.emission.evidence(mean + terms.offset, var, chains.outcome)
     gained = seen.log_prob - site_log_evidence(mean, var, sites.linear, sites.precision)
     value = log_evidence + (gained * mask).sum(-1)
-    target = matched_moments(mean, var, seen.slope.first, seen.slope.second, mask)
+    target = matched_moments(mean, var, seen.slope.first, seen.slope.second)
+    target = ScalarSites(target.linear * mask, target.precision * mask)
     return Propagated(sites, smoothed, value, mean, var), target
 
 

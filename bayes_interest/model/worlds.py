@@ -11,7 +11,12 @@ from torch import Tensor
 
 from bayes_interest.events.history import History, make_history
 from bayes_interest.model.batch import whole_batch
-from bayes_interest.model.generative import Design, interest_program, walk_path
+from bayes_interest.model.generative import (
+    Design,
+    interest_program,
+    sample_globals,
+    walk_path,
+)
 from bayes_interest.model.parameters import Globals, Layout
 from bayes_interest.model.seeding import seeded
 from bayes_interest.schema import SECONDS_PER_DAY
@@ -54,3 +59,20 @@ def draw_world(layout: Layout, lengths: np.ndarray, n_shown: int, days: float, s
     design = replace(design, batch=replace(design.batch, outcome=outcome))
     history = replace(history, outcome=outcome[design.batch.mask].numpy())
     return World(design, history, values, states)
+
+
+def prior_globals(layout: Layout, like: Tensor) -> Globals:
+    """All global parameters drawn from the program's prior; uses the global random state."""
+    trace = pyro.poutine.trace(sample_globals).get_trace(layout, like)
+    return {name: trace.nodes[name]["value"] for name in layout.shapes()}
+
+
+def prior_paths(design: Design, values: Globals) -> tuple[Tensor, Tensor]:
+    """Deviations (user, step, state_dim) and outcomes (user, step) of the program, given globals.
+
+    Uses the global random state.
+    """
+    program = pyro.condition(interest_program, data=values)
+    trace = pyro.poutine.trace(program).get_trace(design, observed=False)
+    walk = design.batch.walk(design.layout, values)
+    return walk_path(trace.nodes["innovation"]["value"], walk), trace.nodes["outcome"]["value"]

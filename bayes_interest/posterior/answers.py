@@ -7,36 +7,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from bayes_interest.errors import InputError, ItemError
 from bayes_interest.events.history import History
 from bayes_interest.events.read import EventLog, ItemTable
 from bayes_interest.events.split import moment_seconds
-from bayes_interest.model.candidates import extra_table
-from bayes_interest.model.filtering import Belief
 from bayes_interest.model.prepare import embed_items, item_texts, log_history
 from bayes_interest.posterior.exposure import ExposedEvents, item_places
-from bayes_interest.posterior.online import absorb, filter_history, moments_of
+from bayes_interest.posterior.online import absorb, filter_history
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     Interval,
-    advanced_belief,
     check_draws,
     check_prob,
-    circumstances,
     clock,
-    draw_predictors,
-    draws_interval,
-    expected_rating,
-    interest_interval,
-    interest_probabilities,
-    level_cut,
-    novelty,
-    predictors,
 )
 from bayes_interest.posterior.score import score_history
-from bayes_interest.posterior.trajectory import smoothed_beliefs
+from bayes_interest.progress import logger
 from bayes_interest.schema import (
     EXPECTED_HITS,
     ITEM_ID,
@@ -45,7 +32,6 @@ from bayes_interest.schema import (
     MEAN,
     RANK,
     SD,
-    SECONDS_PER_DAY,
     SLATE,
     SLATE_CERTAINTY,
     TIMESTAMP,
@@ -54,8 +40,6 @@ from bayes_interest.schema import (
 )
 from bayes_interest.text.encoder import Encoder
 from bayes_interest.text.precomputed import PrecomputedVectors
-
-EXPECTED_RATING = "expected_rating"
 
 
 def listed(ids: Iterable[Any] | None, name: str) -> list[Any] | None:
@@ -113,123 +97,10 @@ def fit_report(posterior: Posterior) -> pd.DataFrame:
     return frame
 
 
-def _interval_columns(interval: Interval) -> dict[str, np.ndarray]:
+def interval_columns(interval: Interval) -> dict[str, np.ndarray]:
+    """mean, sd, lower and upper as columns, one row per number."""
     names = {MEAN: interval.mean, SD: interval.sd, LOWER: interval.lower, UPPER: interval.upper}
     return {name: value.double().cpu().numpy().reshape(-1) for name, value in names.items()}
-
-
-def interest(
-    posterior: Posterior,
-    users: Iterable[Any] | None,
-    items: Iterable[Any] | None,
-    at: object,
-    prob: float,
-    n_draws: int,
-) -> pd.DataFrame:
-    """See `InterestModel.interest`."""
-    check_prob(prob)
-    check_draws(n_draws)
-    posterior, who = find_users(posterior, users)
-    what = find_items(posterior, items, "items")
-    seconds = moment(posterior, at, who)
-    belief = advanced_belief(posterior, who, seconds)
-    tables = []
-    for row in range(len(who)):
-        part = slice(row, row + 1)
-        one = belief.take(part)
-        extra = circumstances(posterior, who[part], seconds[part])
-        tables.append(_pairs(posterior, one, extra, (who[row], what), prob, n_draws))
-    if not tables:
-        return pd.DataFrame({name: [] for name in (USER_ID, ITEM_ID, MEAN, SD, LOWER, UPPER)})
-    return pd.concat(tables, ignore_index=True)
-
-
-def _pairs(
-    posterior: Posterior,
-    one: Belief,
-    extra: torch.Tensor,
-    pair: tuple[int, np.ndarray],
-    prob: float,
-    n_draws: int,
-) -> pd.DataFrame:
-    """Interest of one user in some items."""
-    user, what = pair
-    index = torch.as_tensor(what, device=one.mean.device)
-    more: dict[str, np.ndarray] = {}
-    if one.diagonal:
-        drawn = draw_predictors(posterior, one, extra, n_draws)[0]
-        interval = draws_interval(interest_probabilities(posterior, drawn)[:, index], prob)
-    else:
-        found = predictors(posterior, one, extra)
-        mine = found.of(0, index)
-        interval = interest_interval(mine, prob, level_cut(posterior), posterior.recalibration)
-        if posterior.layout.emission == "rating":
-            more[EXPECTED_RATING] = expected_rating(posterior, mine).double().cpu().numpy()
-    ids = posterior.vocabulary
-    return pd.DataFrame(
-        {
-            USER_ID: np.repeat(ids.users.ids[user : user + 1], len(what)),
-            ITEM_ID: ids.items.ids[what],
-            **_interval_columns(interval),
-            **more,
-        }
-    )
-
-
-def trajectory(
-    posterior: Posterior,
-    users: Iterable[Any],
-    items: Iterable[Any],
-    every_days: float | None,
-    prob: float,
-    n_draws: int = 400,
-) -> pd.DataFrame:
-    """See `InterestModel.trajectory`."""
-    check_prob(prob)
-    if every_days is not None and not every_days > 0:
-        raise InputError(f"every_days={every_days!r}: expected days > 0, or None for the events")
-    wanted = listed(users, "users") or []
-    what = find_items(posterior, items, "items")
-    found = posterior.vocabulary.users.index_of(wanted)
-    tables = []
-    for user_id, user in zip(wanted, found, strict=True):
-        if user < 0:
-            raise InputError(f"user {user_id!r} has no event: there is no trajectory to show")
-        seconds = _grid(posterior, int(user), every_days)
-        belief = smoothed_beliefs(posterior, int(user), seconds)
-        for row, second in enumerate(seconds):
-            one = belief.take(slice(row, row + 1))
-            extra = _past_circumstances(posterior, int(user), second)
-            table = _pairs(posterior, one, extra, (int(user), what), prob, n_draws)
-            table.insert(2, TIMESTAMP, pd.to_datetime(second, unit="s", utc=True))
-            tables.append(table)
-    if not tables:
-        names = (USER_ID, ITEM_ID, TIMESTAMP, MEAN, SD, LOWER, UPPER)
-        return pd.DataFrame({name: [] for name in names})
-    out = pd.concat(tables, ignore_index=True)
-    return out.sort_values([USER_ID, ITEM_ID, TIMESTAMP], kind="stable", ignore_index=True)
-
-
-def _grid(posterior: Posterior, user: int, every_days: float | None) -> np.ndarray:
-    history = posterior.history
-    times = np.unique(history.seconds[history.user_index == user])
-    if every_days is None:
-        return times
-    step = every_days * SECONDS_PER_DAY
-    return np.append(np.arange(times[0], times[-1], step), times[-1])
-
-
-def _past_circumstances(posterior: Posterior, user: int, second: float) -> torch.Tensor:
-    """Extra predictor of every item at a moment of the past.
-
-    For choice the covariates of the user's own past are left out of the picture: it is the state's,
-    not an echo of the last items, and an item that is not taken twice would fall to nothing.
-    """
-    choice = posterior.layout.emission == "choice"
-    who = np.array([posterior.history.n_users if choice else user])
-    rows = moments_of(posterior, who, np.array([second]))
-    extra = extra_table(rows.surroundings, rows.moment, posterior.values)
-    return extra + novelty(posterior, np.array([second]))
 
 
 def widened(
@@ -244,6 +115,7 @@ def widened(
     new = known.extend(wanted).ids[len(known) :]
     if not len(new):
         return posterior
+    logger.debug("encoding %d items that the model did not know", len(new))
     embedded = embed_items(new, item_texts(new, log, table), encoder, progress=False)
     if not embedded.known.all():
         missing = new[~embedded.known]
@@ -270,6 +142,7 @@ def update(
     if not len(log):
         return posterior
     config = posterior.config
+    logger.info("absorbing %d events into a model of %d", len(log), len(posterior.history))
     return absorb(posterior, log_history(log, posterior.vocabulary, config.emission, config))
 
 
@@ -324,7 +197,7 @@ def score_events(
     scores, history = score_history(
         posterior, history, prob, exclude_seen, n_draws, k, chances, certainty, detail
     )
-    columns = {**_interval_columns(scores.interval), LOG_PROB: scores.log_prob, RANK: scores.rank}
+    columns = {**interval_columns(scores.interval), LOG_PROB: scores.log_prob, RANK: scores.rank}
     frame = pd.DataFrame(columns | scores.detail)
     if scores.slate is not None:
         ids = posterior.vocabulary.items.ids

@@ -32,8 +32,10 @@ from bayes_interest.posterior.predict import (
     predictors,
     sigmoid_moments,
 )
+from bayes_interest.posterior.target_interest import choice_shares
 from bayes_interest.posterior.themes import Targets, make_targets
 from bayes_interest.posterior.two_moments import Moments, TwoMoments, in_double
+from bayes_interest.progress import bar
 from bayes_interest.schema import LOWER, UPPER, USER_ID
 from bayes_interest.text.encoder import Encoder
 
@@ -70,7 +72,7 @@ def changes(
         _Calendar(exact[0], who, end),
     )
     tables = []
-    for row, user in enumerate(who):
+    for row, user in enumerate(bar(who, desc="changes", unit="user")):
         both, extra = [one.of(int(user)) for one in moments], calendar.extra(row)
         if both[0].before.diagonal:
             figures = _drawn(wide[0], both[0], extra, prob, n_draws, seed)
@@ -181,7 +183,7 @@ def _drawn(
 ) -> pd.DataFrame:
     """Choice: joint draws of the log probability of a target among all items at both moments."""
     chances = [
-        _log_shares(targets, logits)
+        choice_shares(targets, logits).log()
         for logits in _two_logits(targets.posterior, both, targets.padded(extra), n_draws, seed)
     ]
     apart = chances[1] - chances[0]
@@ -191,14 +193,6 @@ def _drawn(
     parts = (found.mean, found.lower, found.upper, moved, risen, 1.0 - risen)
     columns = {name: _column(part) for name, part in zip(FIGURES, parts, strict=True)}
     return pd.DataFrame({targets.column: targets.names, **columns})
-
-
-def _log_shares(targets: Targets, logits: Tensor) -> Tensor:
-    """Log of the summed probability of each target's items, (draw, target)."""
-    mapped = targets.posterior.recalibration
-    logits = logits if mapped is None else mapped.slope * logits
-    total = torch.logsumexp(logits[:, : targets.n_items], 1, keepdim=True)
-    return targets.total((logits - total).exp()).log()
 
 
 def _two_logits(

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import ConfigError, DeviceError
@@ -41,6 +40,7 @@ from bayes_interest.posterior.covariates import Tuned, tune_covariates
 from bayes_interest.posterior.online import absorb, filter_history, restarted
 from bayes_interest.posterior.posterior import FitSummary, Member, Posterior, cold_items
 from bayes_interest.posterior.predict import held_back_loss
+from bayes_interest.progress import logger, shown, shown_if
 from bayes_interest.schema import SECONDS_PER_DAY
 from bayes_interest.text.encoder import Encoder
 
@@ -147,11 +147,44 @@ def learn(
     fit: FitConfig,
 ) -> Posterior:
     """Fit a posterior; see `InterestModel.fit`."""
+    with shown_if(fit.progress):
+        posterior = _learned(log, table, encoder, config, fit)
+    summary = posterior.summary
+    logger.info(
+        "fitted %s for %d epochs in %.1f s, with %d draws of the globals",
+        posterior.config.emission, summary.best_epoch, summary.seconds, len(posterior.members),
+    )  # fmt: skip
+    for note in summary.notes:
+        logger.info("note: %s", note)
+    return posterior
+
+
+def _tell_family(ready: Prepared) -> None:
+    """Which family was taken and why, for whoever looks on, and for the log."""
+    message = f"emission: {ready.family.name} ({ready.family.reason})"
+    if shown():
+        from tqdm.auto import tqdm
+
+        tqdm.write(message, file=sys.stderr)
+    known = ready.vocabulary
+    logger.info(
+        "%s; %d events of %d users, %d items",
+        message, len(ready.history), len(known.users), len(known.items),
+    )  # fmt: skip
+
+
+def _learned(
+    log: EventLog,
+    table: ItemTable | None,
+    encoder: Encoder | None,
+    config: ModelConfig,
+    fit: FitConfig,
+) -> Posterior:
+    """The fit itself."""
     began = time.perf_counter()
     device = resolve_device(fit.device)
     ready = prepare(log, table, encoder, config, fit.progress)
-    if fit.progress:
-        tqdm.write(f"emission: {ready.family.name} ({ready.family.reason})", file=sys.stderr)
+    _tell_family(ready)
     with seeded(fit.seed, device):
         ready, full, chosen, held, notes = _choose_context(ready, device, fit)
         result = chosen

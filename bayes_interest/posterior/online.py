@@ -13,6 +13,7 @@ from bayes_interest.events.history import (
     History,
     Padded,
     join_histories,
+    length_batches,
     make_history,
     padded_batches,
 )
@@ -24,6 +25,7 @@ from bayes_interest.model.context import Tokens, context_after, encode_events, r
 from bayes_interest.model.filtering import Belief, filter_choice, filter_scalar
 from bayes_interest.model.problem import event_positions
 from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.progress import bar
 from bayes_interest.schema import SECONDS_PER_DAY
 
 FILTER_EVENTS = 16_384
@@ -105,7 +107,9 @@ def _filtered(
     events = EventTensors.of(
         history, like.dtype, like.device, posterior.last_seconds, rows.own(), context
     )
-    for block in padded_batches(history, FILTER_EVENTS, out.mean.device):
+    blocks = padded_batches(history, FILTER_EVENTS, out.mean.device)
+    total = len(length_batches(history.lengths, FILTER_EVENTS))
+    for block in bar(blocks, total=total, desc="filter", unit="block"):
         users, block = block.users, filled(block)
         start = Belief(after.mean[block.users], after.cov[block.users])
         end = out.run(Batch.of(events, block), block, start)

@@ -353,34 +353,51 @@ def square_root(cov: Tensor) -> Tensor:
 
 
 def draw_predictors(
-    posterior: Posterior, belief: Belief, extra: Tensor, n_draws: int, seed: int = DRAW_SEED
+    posterior: Posterior,
+    belief: Belief,
+    extra: Tensor,
+    n_draws: int,
+    seed: int = DRAW_SEED,
+    items: Tensor | None = None,
 ) -> Tensor:
     """Joint draws of every item's predictor, (user, draw, item); the same noise for all users.
 
-    Draws of the globals, where there are some, take turns.
+    Draws of the globals, where there are some, take turns. `items` are the positions of the only
+    items wanted, with noise of their own.
     """
     if not belief.members:
-        return _draw_predictors(posterior, belief, extra, n_draws, seed)
+        return _draw_predictors(posterior, belief, extra, n_draws, seed, items)
     many = len(belief.members)
-    drawn = extra.new_empty(len(belief.mean), n_draws, posterior.layout.n_items)
+    n_items = posterior.layout.n_items if items is None else len(items)
+    drawn = extra.new_empty(len(belief.mean), n_draws, n_items)
     for turn, (one, own) in enumerate(zip(posterior.each, belief.members, strict=True)):
         count = len(range(turn, n_draws, many))
         if count:
             shifted = extra + level_cut(posterior) - level_cut(one)
-            drawn[:, turn::many] = _draw_predictors(one, own, shifted, count, seed + 2 * turn)
+            drawn[:, turn::many] = _draw_predictors(
+                one, own, shifted, count, seed + 2 * turn, items
+            )
     return drawn
 
 
 def _draw_predictors(
-    posterior: Posterior, belief: Belief, extra: Tensor, n_draws: int, seed: int
+    posterior: Posterior,
+    belief: Belief,
+    extra: Tensor,
+    n_draws: int,
+    seed: int,
+    items: Tensor | None,
 ) -> Tensor:
     """At one setting of the globals."""
-    found = predictors(posterior, belief, extra)
-    drawn = draw_states(belief, n_draws, seed) @ posterior.items.vectors.T
-    drawn += (posterior.items.offsets + extra)[:, None]
+    item_var = predictors(posterior, belief, extra).item_var
+    vectors, fixed = posterior.items.vectors, posterior.items.offsets + extra
+    if items is not None:
+        item_var, vectors, fixed = item_var[:, items], vectors[items], fixed[:, items]
+    drawn = draw_states(belief, n_draws, seed) @ vectors.T
+    drawn += fixed[:, None]
     generator = torch.Generator().manual_seed(seed + 1)
     noise = torch.randn(drawn.shape[1:], generator=generator, dtype=torch.float32).to(drawn)
-    return drawn.addcmul_(noise, found.item_var.sqrt()[:, None])
+    return drawn.addcmul_(noise, item_var.sqrt()[:, None])
 
 
 def draws_interval(draws: Tensor, prob: float) -> Interval:

@@ -32,6 +32,7 @@ from bayes_interest.posterior.probability_map import (
     line_map,
 )
 from bayes_interest.posterior.score import TABLE_SIZE, event_survival, interest_level
+from bayes_interest.progress import logger
 from bayes_interest.text.encoder import Encoder
 
 MIN_EVENTS = 20
@@ -81,6 +82,7 @@ def recalibrated(
             "give it a longer slice of time"
         )
     learned = (_choice_map if choice else _scalar_map)(evidence, method)
+    logger.info("recalibrated by %s from %d events", learned.method, len(evidence))
     return replace(posterior, recalibration=replace(learned, evidence=evidence))
 
 

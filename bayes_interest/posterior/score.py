@@ -31,6 +31,7 @@ from bayes_interest.posterior.predict import (
     recalibrated_survival,
     side_factors,
 )
+from bayes_interest.progress import bar
 from bayes_interest.schema import P_ABOVE, P_LEVEL, P_TIED, P_TOP, TOP_HIT
 
 TABLE_SIZE = 2_000_000
@@ -76,7 +77,7 @@ def score_history(
     if posterior.belief.diagonal or exposure is not None or certainty:
         size //= n_draws
     size = max(ROUND_NUMBER, size - size % ROUND_NUMBER)
-    for at in range(0, n_events, size):
+    for at in bar(range(0, n_events, size), desc="score", unit="block"):
         count = min(size, n_events - at)
         # A round number of rows, for the reason that `filled` gives.
         part = np.minimum(np.arange(at, at + count + -count % ROUND_NUMBER), n_events - 1)

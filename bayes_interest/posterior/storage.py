@@ -40,6 +40,7 @@ from bayes_interest.model.prepare import Standardizer, Vocabulary
 from bayes_interest.posterior.learn import resolve_device
 from bayes_interest.posterior.posterior import FitSummary, Member, Posterior
 from bayes_interest.posterior.probability_map import ProbabilityMap
+from bayes_interest.progress import logger
 
 FORMAT: Final = "bayes_interest posterior"
 FORMAT_VERSION: Final = 1  # raise it when an older package could not read the folder, or misread it
@@ -68,6 +69,7 @@ def save_posterior(posterior: Posterior, folder: str | Path) -> None:
         StorageError: the folder cannot be written, or holds something that is not a model.
     """
     folder = Path(folder)
+    logger.info("saving a model of %d events in %s", len(posterior.history), folder)
     try:
         made = _make_folder(folder)
         try:
@@ -95,6 +97,7 @@ def load_posterior(folder: str | Path, device: str = "cpu") -> Posterior:
         DeviceError: the device does not exist here.
     """
     folder, place = Path(folder), resolve_device(device)
+    logger.debug("loading the model in %s", folder)
     manifest, parts = _read_parts(folder)
     try:
         return _rebuild(parts, place)

@@ -1,4 +1,4 @@
-"""What a change is asked of: items, or themes, which are groups of items, texts or vectors."""
+"""What is asked about: items, or themes, which are groups of items, texts or vectors."""
 
 from __future__ import annotations
 
@@ -32,14 +32,27 @@ class Targets:
     item: Tensor  # positions of the targets' items, one target after the other, (member,)
     owner: Tensor  # which target each belongs to, (member,)
 
+    @property
+    def sizes(self) -> Tensor:
+        """How many items each has, (target,)."""
+        return torch.bincount(self.owner, minlength=len(self.names))
+
+    @property
+    def single(self) -> bool:
+        """Whether each has one item."""
+        return len(self.item) == len(self.names)
+
     def mean(self, values: Tensor, power: int = 1) -> Tensor:
         """Of values (item, ...) over each target's items; their weights to a power, (target, ...).
 
         Power two sums variances of what is independent between items.
         """
-        size = torch.bincount(self.owner, minlength=len(self.names)).to(values)
-        weight = size[self.owner] ** -power
-        parts = values[self.item] * weight.reshape(-1, *[1] * (values.ndim - 1))
+        return self.mean_of_members(values[self.item], power)
+
+    def mean_of_members(self, values: Tensor, power: int = 1) -> Tensor:
+        """The same of values of the targets' own items, (member, ...)."""
+        weight = self.sizes.to(values)[self.owner] ** -power
+        parts = values * weight.reshape(-1, *[1] * (values.ndim - 1))
         out = values.new_zeros(len(self.names), *values.shape[1:])
         return out.index_add_(0, self.owner, parts)
 
@@ -75,13 +88,13 @@ def make_targets(
         names = posterior.vocabulary.items.ids[found].tolist()
         return _targets(posterior, n_items, ITEM_ID, names, list(found[:, None]))
     if items is not None:
-        raise InputError("changes needs either items= or themes=, not both")
+        raise InputError("give either items= or themes=, not both")
     if not isinstance(themes, Mapping):
         raise InputError(f"themes={themes!r}: expected a dict of names to item ids or texts")
     vectors: list[np.ndarray] = []
     groups: list[np.ndarray] = []
     for name, theme in themes.items():
-        vector = _vector(posterior, name, theme, encoder)
+        vector = theme_vector(posterior, f"themes[{name!r}]", theme, encoder)
         if vector is None:
             groups.append(_group(posterior, name, theme))
         else:
@@ -107,18 +120,22 @@ def _group(posterior: Posterior, name: str, theme: Any) -> np.ndarray:
     return found
 
 
-def _vector(
-    posterior: Posterior, name: str, theme: object, encoder: Encoder | None
+def theme_vector(
+    posterior: Posterior, called: str, theme: object, encoder: Encoder | None
 ) -> np.ndarray | None:
-    """The raw vector of a theme that is a text or a vector, (embed_dim,)."""
+    """The raw vector (embed_dim,) of a theme that is a text or a vector; None of anything else.
+
+    `called` names it in errors.
+    """
     if isinstance(theme, str):
         if encoder is None or isinstance(encoder, PrecomputedVectors):
             raise ItemError(
-                f"themes[{name!r}] is a text, and this model has no text encoder: give item ids "
-                "or a vector"
+                f"{called} is a text, and this model has no text encoder: give item ids or a vector"
             )
+        if not posterior.has_text.any():
+            raise ItemError(f"{called} is a text, and this model knows no texts: give item ids")
         if not theme.strip():
-            raise InputError(f"themes[{name!r}] is an empty text")
+            raise InputError(f"{called} is an empty text")
         found = np.asarray(encoder.encode([theme], progress=False)[0])
     elif isinstance(theme, np.ndarray) and np.issubdtype(theme.dtype, np.floating):
         found = theme
@@ -127,7 +144,7 @@ def _vector(
     width = posterior.features.shape[1]
     if found.shape != (width,) or not np.isfinite(found).all():
         raise InputError(
-            f"themes[{name!r}] has a vector of shape {found.shape}: expected {width} finite numbers"
+            f"{called} has a vector of shape {found.shape}: expected {width} finite numbers"
         )
     return found.astype(np.float32)
 

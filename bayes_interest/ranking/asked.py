@@ -23,6 +23,7 @@ from bayes_interest.posterior.predict import (
     level_cut,
     predictors,
 )
+from bayes_interest.progress import bar
 
 USERS_AT_ONCE = 64
 
@@ -56,7 +57,7 @@ def each_user(
 ) -> Iterator[Asked]:
     """Users (positions) at moments (user,) with their allowed items, of which there may be none."""
     belief = advanced_belief(posterior, users, seconds)
-    for row, user in enumerate(users):
+    for row, user in enumerate(bar(users, desc="users", unit="user")):
         if row % USERS_AT_ONCE == 0:  # the log is read once for all of them
             block = slice(row, row + USERS_AT_ONCE)
             extras = circumstances(posterior, users[block], seconds[block])

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from bayes_interest.evaluation.sbc import N_DRAWS, QUANTITY, RANK, band_level
-from bayes_interest.report.plots import BAND, BLUE, GREY, INK
+from bayes_interest.report.dress import BAND, BLUE, GREY, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,12 +29,13 @@ def plot_sbc(ranks: pd.DataFrame, prob: float = 0.99) -> list[AxesType]:
     means that the truth ranks low: the posterior lies too high; an S that the posterior is too
     sure (first above, then below) or too unsure.
     """
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(ranks[QUANTITY]))
     n_rows = -(-len(names) // COLUMNS)
     size = (PANEL_INCHES[0] * COLUMNS, PANEL_INCHES[1] * n_rows)
-    figure, axes = plt.subplots(n_rows, COLUMNS, figsize=size, sharex=True, squeeze=False)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(n_rows, COLUMNS, sharex=True, squeeze=False)
     panels = axes.ravel().tolist()
     for axis in panels[len(names) :]:
         axis.set_visible(False)
@@ -43,7 +44,6 @@ def plot_sbc(ranks: pd.DataFrame, prob: float = 0.99) -> list[AxesType]:
         _panel(axis, str(name), part[RANK].to_numpy(), int(part[N_DRAWS].iloc[0]), prob)
     figure.supxlabel("place of the truth among the draws", fontsize=9)
     figure.supylabel("share below, minus uniform", fontsize=9)
-    figure.tight_layout()
     return panels[: len(names)]
 
 

@@ -6,8 +6,10 @@ import pandas as pd
 
 from bayes_interest.errors import InputError
 from bayes_interest.evaluation.strata import ALL
-from bayes_interest.report.plots import GREY, INK, SERIES, AxesType
+from bayes_interest.report.dress import GREY, INK, SERIES, AxesType, dress, one_panel
 from bayes_interest.schema import LOWER, UPPER
+
+SIDE_INCHES = 4.2
 
 
 def plot_reliability(
@@ -30,7 +32,7 @@ def plot_reliability(
     if found.empty:
         known = ", ".join(dict.fromkeys(curve["stratum"]))
         raise InputError(f"the curve has no stratum {stratum!r}, only {known}")
-    panel = _square() if ax is None else ax
+    panel = one_panel(SIDE_INCHES, SIDE_INCHES) if ax is None else ax
     panel.plot([0.0, 1.0], [0.0, 1.0], color=GREY, lw=0.9, label="perfect")
     for place, (name, own) in enumerate(found.groupby("model", sort=False)):
         color, mark, dashes = SERIES[place % len(SERIES)]
@@ -44,24 +46,11 @@ def plot_reliability(
     return panel
 
 
-def _square() -> AxesType:
-    """Axes in a figure of their own, outside pyplot's global list."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(4.2, 4.2), layout="constrained", dpi=200).subplots()
-
-
 def _dress(panel: AxesType) -> None:
     panel.set_xlim(0.0, 1.0)
     panel.set_ylim(0.0, 1.0)
     panel.set_aspect("equal")
     panel.set_xlabel("predicted probability", fontsize=9, color=INK)
     panel.set_ylabel("share that came true", fontsize=9, color=INK)
-    panel.tick_params(labelsize=8, color=GREY, labelcolor=INK)
-    panel.grid(color="#e4e4e4", lw=0.6)
-    panel.set_axisbelow(True)
-    for side in ("top", "right"):
-        panel.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        panel.spines[side].set_color(GREY)
+    dress(panel, "both")
     panel.legend(frameon=False, fontsize=8, loc="upper left")

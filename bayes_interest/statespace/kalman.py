@@ -92,13 +92,15 @@ def absorb(
     site: tuple[Tensor, Tensor],
 ) -> GaussianState:
     """Multiply by the site: `m = m- + P-x w`, `P = P- - g P-x (P-x)'` (rank one)."""
-    gain, pull = _gain(*predicted, *site)
+    gain, pull = gain_and_pull(*predicted, *site)
     mean = state.mean + projected * pull[..., None]
     cov = torch.baddbmm(state.cov, (-gain[..., None] * projected)[..., None], projected[:, None])
     return GaussianState(mean, cov)
 
 
-def _gain(mean: Tensor, var: Tensor, linear: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
+def gain_and_pull(
+    mean: Tensor, var: Tensor, linear: Tensor, precision: Tensor
+) -> tuple[Tensor, Tensor]:
     """`g = lam / (1 + lam s)` and `w = (h - lam mu) / (1 + lam s)`."""
     shrink = 1.0 / (1.0 + precision * var)
     return precision * shrink, (linear - precision * mean) * shrink
@@ -176,7 +178,9 @@ def smooth_states(
 ) -> Smoothed:
     """Run the backward pass; `full` keeps every smoothed covariance."""
     n_users, n_steps, dim = x.shape
-    gain, pull = _gain(forward.predicted_mean, forward.predicted_var, sites.linear, sites.precision)
+    gain, pull = gain_and_pull(
+        forward.predicted_mean, forward.predicted_var, sites.linear, sites.precision
+    )
     shrink = 1.0 - gain * forward.predicted_var
     adjoints, curvature_x, score = (x.new_empty(x.shape) for _ in range(3))
     keep = x.new_empty(n_users, n_steps, dim, dim) if full else x.new_empty(0, 0, 0, 0)

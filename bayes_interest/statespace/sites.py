@@ -21,17 +21,15 @@ def matched_site(first: Tensor, second: Tensor, mean: Tensor) -> ScalarSites:
     return ScalarSites(first + precision * mean, precision)
 
 
-def matched_moments(
-    mean: Tensor, var: Tensor, first: Tensor, second: Tensor, mask: Tensor
-) -> ScalarSites:
+def matched_moments(mean: Tensor, var: Tensor, first: Tensor, second: Tensor) -> ScalarSites:
     """The site after which a predictor `N(mean, var)` has mean `m + v d`, variance `v + v^2 c`.
 
     These are its moments under an exact likelihood, with `d` and `c` (`first`, `second`) the
     derivatives of the log evidence in the mean (Minka 2001).
     """
     shrink = (1.0 + var * second).clamp(SMALLEST_SHARE, 1.0)
-    precision = -second.clamp_max(0.0) / shrink * mask
-    return ScalarSites(first / shrink * mask + precision * mean, precision)
+    precision = -second.clamp_max(0.0) / shrink
+    return ScalarSites(first / shrink + precision * mean, precision)
 
 
 def step_sites(old: ScalarSites, new: ScalarSites, size: float | Tensor) -> ScalarSites:

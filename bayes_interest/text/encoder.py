@@ -6,11 +6,12 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Final, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
 from bayes_interest.errors import ConfigError, DataWarning, EncoderError
+from bayes_interest.progress import bar, logger, shown_if
 from bayes_interest.text.backbone import (
     Backbone,
     DTypeName,
@@ -29,9 +30,6 @@ from bayes_interest.text.pooling import POOLINGS, Pooling
 from bayes_interest.text.precomputed import PrecomputedVectors
 from bayes_interest.text.source import DEFAULT_MODEL, ModelSource, find_source
 from bayes_interest.text.texts import EncodingReport, clean_texts
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 __all__ = [
     "Encoder",
@@ -178,6 +176,7 @@ class TextEncoder:
             max_tokens=info.max_tokens,
             seconds=time.perf_counter() - started,
         )
+        logger.info("encoded texts with %s: %s", self.name, self.last_report)
         _warn_truncated(self.last_report)
         return table[[row_of[text] for text in cleaned]]
 
@@ -205,6 +204,11 @@ class TextEncoder:
             "normalize": self.normalize,
             "identity": self._expected_identity if source is None else source.identity,
         }
+
+    def __repr__(self) -> str:
+        changed = {"pooling": "auto", "max_tokens": None, "dtype": "float32", "prefix": ""}
+        said = [f"{k}={getattr(self, k)!r}" for k, v in changed.items() if getattr(self, k) != v]
+        return f"TextEncoder({', '.join([repr(self.name), *said])})"
 
     def _find_source(self) -> ModelSource:
         if self._source is None:
@@ -259,19 +263,20 @@ class TextEncoder:
         info = CacheInfo(embed_dim=backbone.embed_dim, max_tokens=backbone.max_tokens)
         unsaved: dict[str, CachedVector] = {}
         saved_at = time.monotonic()
-        bar = _progress_bar(len(missing), progress)
+        with shown_if(progress):
+            shown = bar(total=len(missing), desc="encoding texts", unit="text")
         try:
             for texts, batch in self._batches(backbone, missing):
                 vectors = _unit_length(batch.vectors) if self.normalize else batch.vectors
                 some = dict(zip(texts, map(CachedVector, vectors, batch.truncated), strict=True))
-                bar.update(len(some))
+                shown.update(len(some))
                 yield some
                 unsaved.update(some if cache is not None else {})
                 if cache is not None and time.monotonic() - saved_at > _FLUSH_SECONDS:
                     cache.write(info, unsaved)
                     unsaved, saved_at = {}, time.monotonic()
         finally:
-            bar.close()
+            shown.close()
             if cache is not None and unsaved:
                 cache.write(info, unsaved)
 
@@ -345,12 +350,6 @@ def _unit_length(vectors: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: np.ndarray = vectors / np.maximum(length, np.finfo(np.float32).tiny)
     return unit
-
-
-def _progress_bar(total: int, progress: bool) -> tqdm[Any]:
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc="encoding texts", unit="text", disable=not progress)
 
 
 def _warn_truncated(report: EncodingReport) -> None:

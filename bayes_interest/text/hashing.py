@@ -89,6 +89,9 @@ class HashingEncoder:
             "ngram_range": list(self.ngram_range),
         }
 
+    def __repr__(self) -> str:
+        return f"HashingEncoder({self.embed_dim}, ngram_range={self.ngram_range})"
+
     def _ngrams(self, text: str) -> list[str]:
         words = _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
         shortest, longest = self.ngram_range

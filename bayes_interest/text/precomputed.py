@@ -93,6 +93,9 @@ class PrecomputedVectors:
         """
         return {"kind": "precomputed", "embed_dim": self.embed_dim}
 
+    def __repr__(self) -> str:
+        return f"PrecomputedVectors({len(self._index):,} items, {self.embed_dim} numbers each)"
+
 
 def _split_table(table: pd.DataFrame) -> tuple[list[object], np.ndarray]:
     """Ids, and cells as (items, embed_dim) numbers or (items,) vectors of unknown length."""

@@ -15,7 +15,7 @@ from bayes_interest.errors import ItemError, TimeOrderError
 from bayes_interest.events.history import make_history
 from bayes_interest.events.read import read_events
 from bayes_interest.model.prepare import log_history
-from bayes_interest.posterior import answers
+from bayes_interest.posterior.interest import interest
 from bayes_interest.posterior.online import absorb, contexts, moments_of, needed, restarted
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import advanced_belief
@@ -50,7 +50,7 @@ def from_scratch(posterior: Posterior, events: pd.DataFrame) -> Posterior:
 
 
 def table(posterior: Posterior) -> np.ndarray:
-    return numbers(answers.interest(posterior, None, None, None, 0.9, 300))
+    return numbers(interest(posterior, None, None, None, 0.9, 300))
 
 
 @pytest.mark.parametrize("emission", FAMILIES)

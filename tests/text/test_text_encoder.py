@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bayes_interest import progress
 from bayes_interest.errors import ConfigError, DataWarning, DeviceError, EncoderError, InputError
 from bayes_interest.text.backbone import Backbone, batches_by_length
 from bayes_interest.text.encoder import Encoder, TextEncoder, encoder_from_spec
@@ -440,12 +441,20 @@ def test_global_state_is_left_alone(bert: Path, capfd: pytest.CaptureFixture[str
     assert capfd.readouterr() == ("", "")
 
 
-def test_progress_is_shown_on_stderr(bert: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_on_a_terminal_only(
+    bert: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder(bert, cache=False).encode(TEXTS)
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress, "DELAY_SECONDS", 0.0)
     encoder(bert, cache=False).encode(TEXTS)
     out, err = capfd.readouterr()
     assert not out
     assert "encoding texts: 100%" in err
     assert "7/7" in err
+    encoder(bert, cache=False).encode(TEXTS, progress=False)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_weights_in_the_folder_that_are_missing_are_an_error(bert: Path, tmp_path: Path) -> None:
