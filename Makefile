@@ -9,7 +9,7 @@ READY := .venv/.installed
 NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format slow bench bench-accuracy sbc clean
+.PHONY: help setup demo test lint format docs slow bench bench-accuracy sbc clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,12 @@ lint: $(READY)  ## style, format, types, layers
 format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: export OMP_NUM_THREADS = 1
+docs: export NUMBA_NUM_THREADS = 1
+docs: $(READY)  ## the site, notebooks executed: out/docs/index.html
+	$(BIN)/sphinx-build -q -b html -c docs -W --keep-going -d out/docs-trees . out/docs
+	@echo "out/docs/index.html"
 
 slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
