@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from bayes_interest import progress
 from bayes_interest.config import EmissionName, FitConfig
 from bayes_interest.errors import DeviceError
 from bayes_interest.events.history import make_history
@@ -145,7 +148,9 @@ def test_cuda_answers_as_the_cpu_does(emission: EmissionName) -> None:
     np.testing.assert_allclose(numbers(first.interest()), numbers(second.interest()), atol=0.02)
 
 
-def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress, "DELAY_SECONDS", 0.0)
     run(max_epochs=1, progress=False)
     assert capsys.readouterr().err == ""
     run(max_epochs=1, progress=True)
