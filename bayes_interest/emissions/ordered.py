@@ -25,7 +25,8 @@ class OrderedEmission:
 
     cuts: Tensor
 
-    def _bounds(self, outcome: Tensor) -> tuple[Tensor, Tensor]:
+    def bounds(self, outcome: Tensor) -> tuple[Tensor, Tensor]:
+        """Cuts below and above each outcome's level, infinite at the ends."""
         inf = torch.full_like(self.cuts[..., :1], torch.inf)
         edges = torch.cat((-inf, self.cuts, inf), -1)
         level = outcome.long()
@@ -36,7 +37,7 @@ class OrderedEmission:
 
     def log_prob(self, predictor: Tensor, outcome: Tensor) -> Tensor:
         """Log probability of each outcome's level."""
-        lower, upper = self._bounds(outcome)
+        lower, upper = self.bounds(outcome)
         if predictor.ndim > outcome.ndim:
             lower, upper = lower[..., None], upper[..., None]
         width = torch.log(-torch.expm1(lower - upper))
@@ -44,12 +45,12 @@ class OrderedEmission:
 
     def _gaps(self, mean: Tensor, outcome: Tensor) -> tuple[Tensor, Tensor]:
         """`lower - mean` and `upper - mean`, far away instead of infinite."""
-        lower, upper = self._bounds(outcome)
+        lower, upper = self.bounds(outcome)
         return (lower - mean).clamp_min(-FAR), (upper - mean).clamp_max(FAR)
 
     def expected_log_prob(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Tensor:
         """`E[log p(level | a)]`, since `log sigmoid(a) = -softplus(-a)`."""
-        lower, upper = self._bounds(outcome)
+        lower, upper = self.bounds(outcome)
         width = torch.log(-torch.expm1(lower - upper))
         low, high = self._gaps(mean, outcome)
         averages = LogisticAverages(var)
@@ -71,7 +72,7 @@ class OrderedEmission:
             return Expected(fit, self.expected_derivatives(mean, var, outcome))
         from bayes_interest.emissions.compiled import ordered_kernel
 
-        lower, upper = self._bounds(outcome)
+        lower, upper = self.bounds(outcome)
         out = self._compiled(ordered_kernel, mean, var, outcome)
         fit = out[0] + torch.log(-torch.expm1(lower - upper)).detach()
         return Expected(fit, ExpectedDerivatives(out[1], out[2]))

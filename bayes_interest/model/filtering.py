@@ -14,13 +14,16 @@ from torch import Tensor
 
 from bayes_interest.emissions.base import ExpectedDerivatives, ScalarEmission
 from bayes_interest.emissions.choice import choice_site
+from bayes_interest.emissions.logistic import N_SCALES, scale_mixture
+from bayes_interest.emissions.ordered import FAR, OrderedEmission
 from bayes_interest.model.batch import Batch
 from bayes_interest.model.elbo import EventTerms, event_terms
 from bayes_interest.model.parameters import Globals, Items, Layout, emission_of, reliability
 from bayes_interest.model.softmax import Choices, look
 from bayes_interest.statespace.diagonal import absorb_diagonal
-from bayes_interest.statespace.kalman import GaussianState, absorb, predict, project
-from bayes_interest.statespace.sites import matched_moments
+from bayes_interest.statespace.kalman import GaussianState, absorb, as_array, predict, project
+from bayes_interest.statespace.random_walk import Transition
+from bayes_interest.statespace.sites import SMALLEST_SHARE, matched_moments
 
 
 @dataclass(frozen=True)
@@ -105,29 +108,82 @@ def filter_scalar(
     emission = emission_of(layout, values)
     terms, walk = event_terms(values, items, batch), batch.walk(layout, values)
     rho = reliability(values, batch.kind) ** 2
-    out = terms.x.new_zeros(2, *batch.mask.shape)
-    state_mean = torch.empty_like(terms.x)
-    dim = terms.x.shape[-1]
-    state_cov = terms.x.new_empty(*terms.x.shape, dim) if keep_cov else None
-    for t in range(batch.mask.shape[1]):
-        now = belief.advanced(walk.decay[:, t], walk.variance[:, t])
-        state = GaussianState(now.mean, now.cov)
-        state_mean[:, t] = now.mean
-        if state_cov is not None:
-            state_cov[:, t] = now.cov
-        along, mean, var = project(state, terms.x[:, t])
-        extra = torch.zeros_like(var)
-        if item_cov is not None:
-            block = item_cov[batch.item[:, t]]
-            total = values["mean"] + now.mean
-            if batch.context is not None:
-                total = total + batch.context[:, t]
-            extra = rho[:, t] * item_variance(block, total, now.cov)
-        out[0, :, t], out[1, :, t] = mean + terms.offset[:, t], var + extra
-        site = _local_site(emission, terms, batch, t, (mean, var, extra))
-        state = absorb(state, along, (mean, var), site)
-        belief = Belief(state.mean, state.cov)
-    return ScalarForecasts(out[0], out[1], state_mean, state_cov), belief
+    shift = batch.total(values["mean"].expand_as(terms.x))
+    step = _Steps(emission, terms, walk, rho, shift, item_cov, batch, keep_cov)
+    inputs = (terms.x, belief.mean, *((item_cov,) if item_cov is not None else ()))
+    grad = torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
+    if isinstance(emission, OrderedEmission) and terms.x.device.type == "cpu" and not grad:
+        return step.compiled(emission, belief)
+    return step.eager(belief)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What the steps of a batch are made of."""
+
+    emission: ScalarEmission
+    terms: EventTerms
+    walk: Transition
+    rho: Tensor  # squared reliability, (user, step)
+    shift: Tensor  # mean state and context, (user, step, state_dim)
+    item_cov: Tensor | None
+    batch: Batch
+    keep_cov: bool
+
+    def eager(self, belief: Belief) -> tuple[ScalarForecasts, Belief]:
+        """All users at once, on any device."""
+        terms, walk, batch = self.terms, self.walk, self.batch
+        out = terms.x.new_zeros(2, *batch.mask.shape)
+        state_mean, state_cov = torch.empty_like(terms.x), self._room()
+        for t in range(batch.mask.shape[1]):
+            now = belief.advanced(walk.decay[:, t], walk.variance[:, t])
+            state = GaussianState(now.mean, now.cov)
+            state_mean[:, t] = now.mean
+            if self.keep_cov:
+                state_cov[:, t] = now.cov
+            along, mean, var = project(state, terms.x[:, t])
+            extra = torch.zeros_like(var)
+            if self.item_cov is not None:
+                block = self.item_cov[batch.item[:, t]]
+                total = self.shift[:, t] + now.mean
+                extra = self.rho[:, t] * item_variance(block, total, now.cov)
+            out[0, :, t], out[1, :, t] = mean + terms.offset[:, t], var + extra
+            site = _local_site(self.emission, terms, batch, t, (mean, var, extra))
+            state = absorb(state, along, (mean, var), site)
+            belief = Belief(state.mean, state.cov)
+        kept = state_cov if self.keep_cov else None
+        return ScalarForecasts(out[0], out[1], state_mean, kept), belief
+
+    def compiled(self, emission: OrderedEmission, belief: Belief) -> tuple[ScalarForecasts, Belief]:
+        """User by user, on the CPU."""
+        from bayes_interest.model.compiled import filter_ordered_kernel
+
+        terms, walk, batch = self.terms, self.walk, self.batch
+        scales, weights = scale_mixture(N_SCALES[terms.x.dtype])
+        lower, upper = emission.bounds(batch.outcome)
+        nothing = terms.x.new_zeros(0, 1, 1)
+        mean, cov = belief.mean.clone(), belief.cov.contiguous().clone()
+        out = terms.x.new_empty(2, *batch.mask.shape)
+        state_mean, state_cov = terms.x.new_empty(terms.x.shape), self._room()
+        inputs = (terms.x, terms.offset, walk.decay[..., 0], walk.variance, lower, upper)
+        about = (batch.item, self.rho, nothing if self.item_cov is None else self.item_cov)
+        filter_ordered_kernel(
+            *(as_array(part.expand(out.shape[1:] + part.shape[2:])) for part in inputs),
+            as_array(batch.mask),
+            *(as_array(part) for part in (*about, self.shift)),
+            FAR,
+            SMALLEST_SHARE,
+            scales**2,
+            weights,
+            *(as_array(part) for part in (mean, cov, out, state_mean, state_cov)),
+        )
+        kept = state_cov if self.keep_cov else None
+        return ScalarForecasts(out[0], out[1], state_mean, kept), Belief(mean, cov)
+
+    def _room(self) -> Tensor:
+        """For the covariances, where they are kept."""
+        users, steps, dim = self.terms.x.shape
+        return self.terms.x.new_empty((users, steps, dim, dim) if self.keep_cov else (0, 1, 1, 1))
 
 
 def item_variance(block: Tensor, mean: Tensor, cov: Tensor) -> Tensor:

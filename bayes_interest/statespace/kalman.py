@@ -148,10 +148,10 @@ def _filter_compiled(
 
     inputs = (x, sites.linear, sites.precision, walk.decay[..., 0], walk.variance)
     start = (state.mean, state.cov)
-    filter_kernel(*(_array(part) for part in (*inputs, *start, *out)))
+    filter_kernel(*(as_array(part) for part in (*inputs, *start, *out)))
 
 
-def _array(tensor: Tensor) -> np.ndarray:
+def as_array(tensor: Tensor) -> np.ndarray:
     """The same memory as a contiguous NumPy array."""
     array: np.ndarray = tensor.detach().contiguous().numpy()
     return array
@@ -189,7 +189,7 @@ def smooth_states(
         from bayes_interest.statespace.compiled import smooth_kernel
 
         inputs = (x, forward.projected, gain, pull, walk.decay[..., 0])
-        smooth_kernel(*(_array(part) for part in (*inputs, *out)))
+        smooth_kernel(*(as_array(part) for part in (*inputs, *out)))
     else:
         _smooth_eager(x, walk, forward, (gain, pull), out)
     return _assemble(x, forward, shrink, adjoints, curvature_x, score, keep if full else None)
@@ -207,7 +207,7 @@ def filter_and_smooth(x: Tensor, sites: ScalarSites, walk: Transition) -> tuple[
     evidence = x.new_empty(x.shape[0])
     inputs = (x, sites.linear, sites.precision, walk.decay[..., 0], walk.variance)
     out = (mean, cov_x, score, predictor_mean, predictor_var, evidence)
-    _by_users(filter_smooth_kernel, [_array(part) for part in (*inputs, *out)])
+    _by_users(filter_smooth_kernel, [as_array(part) for part in (*inputs, *out)])
     return evidence, Smoothed(mean, predictor_mean, predictor_var, cov_x, score, None)
 
 

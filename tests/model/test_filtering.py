@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bayes_interest.events.history import pad_users
+from bayes_interest.model import filtering
 from bayes_interest.model.batch import Batch, EventTensors
 from bayes_interest.model.choice_bound import flat_choices
 from bayes_interest.model.filtering import (
@@ -311,3 +312,31 @@ def test_choice_filter_is_newton_on_the_dense_log_softmax(
             event += 1
         torch.testing.assert_close(belief.mean[user], mean, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(belief.cov[user], var, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("emission", ["bernoulli", "rating"])
+@pytest.mark.parametrize("context_layers", [0, 1])
+def test_the_compiled_loop_gives_what_the_tensors_give(
+    emission: str, context_layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = small_problem(emission, context_layers=context_layers)
+    before = prior_belief(small)
+    compiled, belief, _, _ = run(small, n_extra=2)
+    assert torch.equal(prior_belief(small).mean, before.mean)
+    monkeypatch.setattr(filtering, "OrderedEmission", type("NoFamily", (), {}))
+    eager, wanted, _, _ = run(small, n_extra=2)
+    for name, value in vars(eager).items():
+        torch.testing.assert_close(getattr(compiled, name), value, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(belief.mean, wanted.mean, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(belief.cov, wanted.cov, rtol=1e-11, atol=1e-12)
+    nothing = run_without_items(small)
+    monkeypatch.undo()
+    for one, other in zip(run_without_items(small), nothing, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+
+
+def run_without_items(small: Small) -> tuple[Tensor, Tensor, Tensor]:
+    """Forecasts and final means where items are certain."""
+    arguments = (small.layout, small.values, small.items, None, small.batch)
+    found, belief = filter_scalar(*arguments, prior_belief(small))
+    return found.mean, found.var, belief.mean
