@@ -31,7 +31,7 @@ from bayes_interest.schema import SECONDS_PER_DAY
 from bayes_interest.statespace.random_walk import elapsed_growth
 
 RANK_NODES = 8
-"""Prior sd of the cold-item shift; without evidence it stays at zero."""
+"""Of the quadrature that only orders items."""
 DRAW_SEED = 20_250_101
 BISECTIONS = 24
 QUANTILE_NUMBERS = 8_000_000
