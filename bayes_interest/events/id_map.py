@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from bayes_interest.errors import InputError
-from bayes_interest.events.validate import Cleaning, plain, quote
+from bayes_interest.events.columns import Coded
+from bayes_interest.events.validate import Cleaning, clean_text, plain, quote
 
 UNKNOWN: Final = -1
 
@@ -35,15 +38,39 @@ class IdMap:
     """
 
     ids: npt.NDArray[Any]
-    _index: dict[int | str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        keys = [_key(value, position) for position, value in enumerate(_listed(self.ids))]
-        index = {key: position for position, key in enumerate(keys)}
-        if len(index) != len(keys):
+        if _whole_array(self.ids):
+            ids = np.array(self.ids, dtype=np.int64)
+            distinct = pd.Index(ids).is_unique
+        else:
+            keys = [_key(value, position) for position, value in enumerate(_listed(self.ids))]
+            ids, distinct = _id_array(keys), len(set(keys)) == len(keys)
+        if not distinct:
             raise InputError("an IdMap needs distinct ids; IdMap.from_ids removes repeats")
-        object.__setattr__(self, "ids", _id_array(keys))
-        object.__setattr__(self, "_index", index)
+        ids.setflags(write=False)
+        object.__setattr__(self, "ids", ids)
+
+    @classmethod
+    def _of_strings(cls, ids: npt.NDArray[Any]) -> IdMap:
+        """From plain strings, which need no look one by one."""
+        if not pd.Index(ids).is_unique:
+            raise InputError("an IdMap needs distinct ids; IdMap.from_ids removes repeats")
+        made, ids = object.__new__(cls), ids.copy()
+        ids.setflags(write=False)
+        object.__setattr__(made, "ids", ids)
+        return made
+
+    @cached_property
+    def _places(self) -> pd.Index[Any]:
+        """The ids as an index, where all are integers."""
+        index: pd.Index[Any] = pd.Index(self.ids)
+        return index
+
+    @cached_property
+    def _index(self) -> dict[int | str, int]:
+        """Position of each id, where there are others than integers."""
+        return {key: position for position, key in enumerate(self.ids.tolist())}
 
     @classmethod
     def from_ids(cls, values: Iterable[Any]) -> IdMap:
@@ -51,6 +78,8 @@ class IdMap:
 
         Raises InputError for anything but integers and strings, naming position and value.
         """
+        if _whole_array(values):
+            return cls(pd.unique(np.asarray(values)))
         return cls(_id_array(_distinct(values)))
 
     def index_of(self, ids: Iterable[Any]) -> npt.NDArray[np.int64]:
@@ -59,26 +88,59 @@ class IdMap:
         Whole floats find their integer (pandas turns integers into floats beside NaN);
         missing values and other types are unknown.
         """
-        get = self._index.get
-        found = [UNKNOWN if key is None else get(key, UNKNOWN) for key in map(_look, _listed(ids))]
-        return np.array(found, dtype=np.int64)
+        whole = self.ids.dtype != object
+        if whole and _whole_array(ids):
+            found = self._places.get_indexer(pd.Index(np.asarray(ids, dtype=np.int64)))
+            return np.asarray(found, dtype=np.int64)
+        keys = [id_key(value) for value in _listed(ids)]
+        if not whole:
+            get = self._index.get
+            places = (UNKNOWN if key is None else get(key, UNKNOWN) for key in keys)
+            return np.fromiter(places, dtype=np.int64, count=len(keys))
+        out = np.full(len(keys), UNKNOWN, dtype=np.int64)
+        some = [at for at, key in enumerate(keys) if _is_int64(key)]
+        out[some] = self.index_of(np.array([keys[at] for at in some], dtype=np.int64))
+        return out
+
+    def position(self, value: object) -> int:
+        """Position of one id, UNKNOWN (-1) without it; what finds it is as in `index_of`."""
+        key = id_key(value)
+        if self.ids.dtype == object:
+            return UNKNOWN if key is None else self._index.get(key, UNKNOWN)
+        if not _is_int64(key):
+            return UNKNOWN
+        try:
+            return cast(int, self._places.get_loc(key))
+        except KeyError:
+            return UNKNOWN
 
     def extend(self, new_ids: Iterable[Any]) -> IdMap:
-        """A new map with the unknown ones of `new_ids` added at the end; old indices stay.
+        """A map with the unknown ones of `new_ids` added at the end; old indices stay.
 
         Raises InputError as `from_ids` does.
         """
-        fresh = [key for key in _distinct(new_ids) if key not in self._index]
-        return IdMap(_id_array([*self._index, *fresh]))
+        whole = _whole_array(new_ids)
+        new = pd.unique(np.asarray(new_ids)) if whole else _id_array(_distinct(new_ids))
+        fresh = new[self.index_of(new) == UNKNOWN]
+        if not len(fresh):
+            return self
+        if not len(self) or fresh.dtype == self.ids.dtype == np.int64:
+            return IdMap(np.concatenate((self.ids.astype(fresh.dtype), fresh)))
+        return IdMap(_id_array([*self.ids.tolist(), *fresh.tolist()]))
 
     def to_frame(self) -> pd.DataFrame:
         """Columns id (as text), type ("int" or "str") and index: fit for one Parquet file."""
-        keys = list(self._index)
+        if self.ids.dtype == np.int64:
+            names, kinds = self.ids.astype(str), np.repeat("int", len(self))
+        else:
+            keys = self.ids.tolist()
+            names = np.array([str(key) for key in keys], dtype=object)
+            kinds = np.array([type(key).__name__ for key in keys], dtype=object)
         return pd.DataFrame(
             {
-                "id": pd.Series([str(key) for key in keys], dtype=str),
-                "type": pd.Series([type(key).__name__ for key in keys], dtype=str),
-                "index": np.arange(len(keys), dtype=np.int64),
+                "id": pd.Series(names, dtype=str),
+                "type": pd.Series(kinds, dtype=str),
+                "index": np.arange(len(self), dtype=np.int64),
             }
         )
 
@@ -89,9 +151,20 @@ class IdMap:
             raise InputError(
                 f"an IdMap frame has columns id, type and index, got {list(frame.columns)}"
             )
-        ordered = frame.sort_values("index", kind="stable")
-        if ordered["index"].tolist() != list(range(len(ordered))):
+        ordered, count = frame, np.arange(len(frame))
+        if not np.array_equal(frame["index"].to_numpy(), count):
+            ordered = frame.sort_values("index", kind="stable")
+        if not np.array_equal(ordered["index"].to_numpy(), count):
             raise InputError("the index column of an IdMap frame must count from 0 without gaps")
+        kinds = set(ordered["type"].unique())
+        if kinds == {"str"}:
+            return cls._of_strings(ordered["id"].to_numpy(dtype=object))
+        if kinds == {"int"}:
+            import pyarrow as pa  # fifty times as fast as int() one by one
+
+            with suppress(ValueError):  # the way below takes what is beyond int64, or names it
+                texts = pa.array(ordered["id"], pa.large_string())
+                return cls(texts.cast(pa.int64()).to_numpy(zero_copy_only=False))
         pairs = zip(ordered["type"], ordered["id"], strict=True)
         try:
             return cls(_id_array([_TYPES[kind](text) for kind, text in pairs]))
@@ -101,23 +174,31 @@ class IdMap:
             ) from cause
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self.ids)
 
     def __contains__(self, value: object) -> bool:
-        key = _look(value)
-        return key is not None and key in self._index
+        return bool(self.index_of([value])[0] != UNKNOWN)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, IdMap):
             return NotImplemented
-        return list(self._index) == list(other._index)
+        return self.ids.dtype == other.ids.dtype and np.array_equal(self.ids, other.ids)
 
     def __hash__(self) -> int:
-        return hash(tuple(self._index))
+        return hash(tuple(self.ids.tolist()))
 
     def __repr__(self) -> str:
-        shown = ", ".join(quote(key) for key in list(self._index)[:3])
+        shown = ", ".join(quote(key) for key in self.ids[:3].tolist())
         return f"IdMap({len(self)} ids: {shown}{', ...' if len(self) > 3 else ''})"
+
+
+def _whole_array(values: object) -> TypeGuard[npt.NDArray[Any]]:
+    """Whether it is an array of integers that int64 can hold: no id of it needs a look."""
+    return isinstance(values, np.ndarray) and values.dtype.kind in "iu" and values.dtype != "uint64"
+
+
+def _is_int64(key: object) -> bool:
+    return isinstance(key, int) and abs(key) <= _INT64_MAX
 
 
 def _listed(values: Iterable[Any]) -> list[Any]:
@@ -134,7 +215,7 @@ def _distinct(values: Iterable[Any]) -> list[int | str]:
 
 
 def _key(value: object, position: int) -> int | str:
-    key = _look(value)
+    key = id_key(value)
     if key is None or isinstance(value, (float, np.floating)):
         raise InputError(
             f"ids must be integers or strings, got {type(value).__name__} {quote(value)} "
@@ -143,7 +224,7 @@ def _key(value: object, position: int) -> int | str:
     return key
 
 
-def _look(value: object) -> int | str | None:
+def id_key(value: object) -> int | str | None:
     """The exact key of an id, None for what can be no id."""
     if type(value) is int or type(value) is str:
         return value
@@ -157,7 +238,7 @@ def _look(value: object) -> int | str | None:
 
 
 def _id_array(keys: list[int | str]) -> npt.NDArray[Any]:
-    whole = bool(keys) and all(type(key) is int and abs(key) <= _INT64_MAX for key in keys)
+    whole = bool(keys) and all(map(_is_int64, keys))
     ids = np.empty(len(keys), dtype=np.int64 if whole else object)
     ids[:] = keys
     ids.setflags(write=False)
@@ -182,6 +263,38 @@ def clean_ids(
         return _int64_ids(_integral_floats(series, name, cleaning, error), name, error)
     _refuse_ids(series, name, error)
     return series.astype(str)  # strings in disguise (np.str_ in odd containers)
+
+
+def coded_ids(
+    series: pd.Series[Any], name: str, cleaning: Cleaning, error: type[InputError]
+) -> Coded:
+    """As `clean_ids`, as codes."""
+    if isinstance(series.dtype, pd.CategoricalDtype) and len(series):
+        ids, codes = series.cat.categories, series.cat.codes.to_numpy()
+        if isinstance(ids.dtype, pd.StringDtype):
+            return Coded.numbered(codes, ids.to_numpy(dtype=object))
+        if ids.dtype == np.int64 and not (ids == np.iinfo(np.int64).min).any():
+            return Coded.numbered(codes, ids.to_numpy())
+    return Coded.of(clean_ids(series, name, cleaning, error))
+
+
+def coded_text(
+    series: pd.Series[Any], name: str, cleaning: Cleaning, error: type[InputError]
+) -> Coded:
+    """As `clean_text`, as codes."""
+    if not isinstance(series.dtype, pd.CategoricalDtype):
+        return Coded.of(clean_text(series, name, cleaning, error))
+    texts, codes = series.cat.categories, series.cat.codes.to_numpy()
+    if not isinstance(texts.dtype, pd.StringDtype):
+        return Coded.of(clean_text(series, name, cleaning, error))
+    missing = int((codes < 0).sum())
+    if missing:
+        cleaning.notes.append(f'{name} is missing in {missing} rows: read as ""')
+    labels, place = texts.to_numpy(dtype=object), np.arange(len(texts) + 1)
+    blank = np.flatnonzero(labels == "")
+    if len(blank):  # a missing one is the same text as a blank one
+        place[-1] = blank[0]
+    return Coded.numbered(place[codes], np.append(labels, ""))
 
 
 def _int64_ids(series: pd.Series[Any], name: str, error: type[InputError]) -> pd.Series[Any]:

@@ -13,6 +13,7 @@ from bayes_interest.events.history import History
 from bayes_interest.schema import SECONDS_PER_DAY
 
 FADES_DAYS = (30.0, 1.0)
+FADES = np.array(FADES_DAYS) * SECONDS_PER_DAY
 MEMORY = 16
 """Events of the user's past that count as recent, each a fifth less than the one after it."""
 KEEP = 0.8
@@ -41,36 +42,32 @@ class OwnPast:
         return self.first[moments], self.before[moments]
 
     def repeats(
-        self, moments: np.ndarray, now: np.ndarray, n_items: int
+        self, moments: np.ndarray, now: np.ndarray, wanted: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(row, item, values (entry, 1 + fade)) of the items that the user has met."""
+        """(row, item, values (entry, 1 + fade)) of the `wanted` (item,) that the user has met."""
         low, high = self.span(moments)
-        fades = np.array(FADES_DAYS) * SECONDS_PER_DAY
-        row, item, values = _kernel()(self.item, self.seconds, low, high, now, fades, n_items)
+        row, item, values = _kernels()[0](self.item, self.seconds, low, high, now, FADES, wanted)
         return row, item, np.log1p(values, out=values)
+
+    def repeats_of(self, moments: np.ndarray, now: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """The same of one item at each moment, (moment, 1 + fade)."""
+        low, high = self.span(moments)
+        values = _kernels()[1](self.item, self.seconds, low, high, now, FADES, item)
+        found: np.ndarray = np.log1p(values, out=values)
+        return found
 
     def likeness(self, moments: np.ndarray, texts: np.ndarray) -> np.ndarray:
         """Directions `texts` (item, text_dim) of the last item and of the recent ones on average,
         (moment, 2, text_dim); zero for a user without a past.
         """
         low, high = self.span(moments)
-        back = high[:, None] - 1 - np.arange(MEMORY)
-        known = back >= low[:, None]
-        weight = np.where(known, KEEP ** np.arange(MEMORY), 0.0).astype(texts.dtype)
-        weight /= np.maximum(weight.sum(1, keepdims=True), 1e-9)
-        out = np.zeros((len(moments), 2, texts.shape[1]), dtype=texts.dtype)
-        if len(self.item):
-            item = self.item[np.maximum(back, 0)]
-            out[:, 0] = texts[item[:, 0]] * known[:, :1]
-            for place in range(MEMORY):
-                out[:, 1] += texts[item[:, place]] * weight[:, place, None]
-        return out
+        found: np.ndarray = _kernels()[2](self.item, low, high, np.ascontiguousarray(texts))
+        return found
 
     def repeat_effects(self, moment: int, now: float, item: int) -> np.ndarray:
         """What an item's `repeats` would lose without each event of the past, (event, 1 + fade)."""
         low, high = (int(end[0]) for end in self.span(np.array([moment])))
-        fades = np.array(FADES_DAYS) * SECONDS_PER_DAY
-        faded = np.exp((self.seconds[low:high, None] - now) / fades)
+        faded = np.exp((self.seconds[low:high, None] - now) / FADES)
         terms = np.concatenate((np.ones((high - low, 1)), faded), 1)
         terms *= (self.item[low:high] == item)[:, None]
         total = terms.sum(0)
@@ -96,20 +93,25 @@ def _recent(alike: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _kernel() -> Callable[..., Any]:
-    """A compiled loop; numba is imported when it is first needed."""
+def _kernels() -> tuple[Callable[..., Any], ...]:
+    """Compiled loops; numba is imported when they are first needed."""
     from numba import njit
 
     @njit(cache=True)
-    def own(item, seconds, low, high, now, fades, n_items):  # type: ignore[no-untyped-def]
-        size = (high - low).sum()
+    def all_items(item, seconds, low, high, now, fades, wanted):  # type: ignore[no-untyped-def]
+        size = 0
+        for r in range(len(low)):
+            for event in range(low[r], high[r]):
+                size += wanted[item[event]]
         row, column = np.empty(size, np.int64), np.empty(size, np.int64)
         values = np.zeros((size, 1 + len(fades)), np.float32)
-        slot, n = np.full(n_items, -1), 0
+        slot, n = np.full(len(wanted), -1), 0
         for r in range(len(low)):
             begin = n
             for event in range(low[r], high[r]):
                 i = item[event]
+                if not wanted[i]:
+                    continue
                 if slot[i] < begin:
                     slot[i] = n
                     row[n], column[n] = r, i
@@ -120,4 +122,32 @@ def _kernel() -> Callable[..., Any]:
                     values[at, 1 + f] += np.exp((seconds[event] - now[r]) / fades[f])
         return row[:n], column[:n], values[:n]
 
-    return own  # type: ignore[no-any-return]
+    @njit(cache=True)
+    def one_item(item, seconds, low, high, now, fades, mine):  # type: ignore[no-untyped-def]
+        values = np.zeros((len(low), 1 + len(fades)), np.float32)
+        for r in range(len(low)):
+            for event in range(low[r], high[r]):
+                if item[event] == mine[r]:
+                    values[r, 0] += 1.0
+                    for f in range(len(fades)):
+                        values[r, 1 + f] += np.exp((seconds[event] - now[r]) / fades[f])
+        return values
+
+    @njit(cache=True)
+    def directions(item, low, high, texts):  # type: ignore[no-untyped-def]
+        width, one = texts.shape[1], texts.dtype.type(1)
+        out = np.zeros((len(low), 2, width), texts.dtype)
+        for r in range(len(low)):
+            n = min(high[r] - low[r], MEMORY)
+            total = 0.0
+            for back in range(n):
+                total += KEEP**back
+            for back in range(n):
+                text, share = texts[item[high[r] - 1 - back]], one * (KEEP**back / total)
+                for i in range(width):
+                    out[r, 1, i] += text[i] * share
+            if n:
+                out[r, 0] = texts[item[high[r] - 1]]
+        return out
+
+    return all_items, one_item, directions

@@ -15,9 +15,23 @@ import numpy.typing as npt
 import pandas as pd
 
 from bayes_interest.errors import DataWarning, EventError, InputError, ItemError
-from bayes_interest.events.id_map import clean_ids, exact_repeats, read_csv
+from bayes_interest.events.columns import EventColumns
+from bayes_interest.events.event_log import EventLog as EventLog
+from bayes_interest.events.id_map import (
+    clean_ids,
+    coded_ids,
+    coded_text,
+    exact_repeats,
+    read_csv,
+)
+from bayes_interest.events.parquet import (
+    coded_series,
+    column_names,
+    parquet_files,
+    read_parquet,
+    release,
+)
 from bayes_interest.events.validate import (
-    OK,
     TIME_REASONS,
     TIME_UNITS,
     Cleaning,
@@ -44,45 +58,10 @@ from bayes_interest.schema import (
     VALUE,
 )
 
-NS_PER_SECOND: Final = 1_000_000_000
 _ARROW_INTEGERS: Final = {
     f"{sign.lower()}int{bits}": f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)
 }
 EXTENSIONS: Final = (".csv", ".csv.gz", ".parquet", ".jsonl", ".ndjson")
-
-
-@dataclass(frozen=True, eq=False)
-class EventLog:
-    """A clean interaction log in time order; ties keep the order of the source.
-
-    Attributes:
-        frame: user_id and item_id (int64 or str), timestamp (datetime64[ns, UTC]), then kind
-            (str), value (float64) and text (str) where given, and the source's other columns.
-        row: (n_events,) int64, the position in the source of each row of `frame`.
-        report: what reading dropped and assumed.
-    """
-
-    frame: pd.DataFrame
-    row: npt.NDArray[np.int64]
-    report: CleaningReport
-
-    def __len__(self) -> int:
-        return len(self.frame)
-
-    def seconds(self) -> npt.NDArray[np.float64]:
-        """(n_events,) seconds since 1970-01-01 UTC."""
-        ns = self.frame[TIMESTAMP].astype("int64").to_numpy()
-        # Whole seconds first: float64 cannot hold a nanosecond count exactly.
-        return ns // NS_PER_SECOND + (ns % NS_PER_SECOND) / NS_PER_SECOND
-
-    def __repr__(self) -> str:
-        users, items = self.frame[USER_ID].nunique(), self.frame[ITEM_ID].nunique()
-        head = f"EventLog: {len(self):,} events, {users:,} users, {items:,} items"
-        dropped = f"{self.report.rows_dropped:,} of {self.report.rows_in:,} rows dropped in reading"
-        if not len(self):
-            return f"{head}\n  {dropped}"
-        times = self.frame[TIMESTAMP]
-        return f"{head}\n  {times.iloc[0]:%Y-%m-%d} to {times.iloc[-1]:%Y-%m-%d} UTC, {dropped}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +95,14 @@ def read_events(
 ) -> EventLog:
     """Read an interaction log; every row that is left out is counted in `.report`.
 
+    Parquet is read in batches and ids are coded as they come: memory stays within some 130 bytes an
+    event while reading and 32 afterwards, whatever the ids, as long as there are no other columns.
+
     Args:
-        source: path (.csv, .csv.gz, .parquet, .jsonl, .ndjson), pandas frame, any frame that
-            speaks Arrow or the interchange protocol, or an EventLog (returned as it is when no
-            option is given). Never changed.
+        source: path (.csv, .csv.gz, .parquet, .jsonl, .ndjson, or a folder of .parquet files,
+            taken in the order of their names), pandas frame, any frame that speaks Arrow or the
+            interchange protocol, or an EventLog (returned as it is when no option is given).
+            Never changed.
         columns: our name to the source's name, e.g. {"user_id": "member"}.
         time_unit: unit of numeric timestamps since 1970-01-01 UTC: "s", "ms", "us", "ns", "D"
             (days), or "auto": seconds unless the median is too large for them. ISO 8601 strings
@@ -137,9 +120,12 @@ def read_events(
         raise EventError(f"time_unit must be one of {', '.join(TIME_UNITS)}, got {time_unit!r}")
     if isinstance(source, EventLog) and columns is None and (len(source) or allow_empty):
         return source
-    table = _load(source, columns, _Columns(EVENT_REQUIRED, EVENT_OPTIONAL, EventError))
-    log = _clean_events(table, time_unit, allow_future)
-    for message in table.cleaning.warnings:
+    table = _load(source, columns, _EVENT_COLUMNS)
+    log, messages = _clean_events(table, time_unit, allow_future), table.cleaning.warnings
+    if isinstance(source, (str, Path)):
+        del table
+        release()
+    for message in messages:
         warnings.warn(message, DataWarning, stacklevel=2)
     if not len(log) and not allow_empty:
         raise EventError(f"no event to work with.\n{log.report}")
@@ -167,7 +153,7 @@ def read_items(
     """
     if isinstance(source, ItemTable) and columns is None and text_columns is None:
         return source
-    table = _load(source, columns, _Columns(ITEM_REQUIRED, (TEXT,), ItemError))
+    table = _load(source, columns, _ITEM_COLUMNS)
     if text_columns is not None and len(text_columns):
         if columns is not None and TEXT in columns:
             raise ItemError("give text_columns or a text entry in columns, not both")
@@ -187,10 +173,17 @@ class _Columns:
     required: tuple[str, ...]
     optional: tuple[str, ...]
     error: type[InputError]
+    coded: tuple[str, ...] = ()  # those that are kept as codes where they are strings
 
     @property
     def names(self) -> tuple[str, ...]:
         return (*self.required, *self.optional)
+
+
+_EVENT_COLUMNS: Final = _Columns(
+    EVENT_REQUIRED, EVENT_OPTIONAL, EventError, (USER_ID, ITEM_ID, KIND, TEXT)
+)
+_ITEM_COLUMNS: Final = _Columns(ITEM_REQUIRED, (TEXT,), ItemError)
 
 
 @dataclass
@@ -218,37 +211,40 @@ def _clean_events(table: _Table, time_unit: str, allow_future: bool) -> EventLog
     values = clean_values(raw[VALUE]) if VALUE in raw else None
     if values is not None:
         cleaning.drop(~np.isfinite(values), "value missing or not finite")
-    frame = _event_frame(raw, times, values, cleaning)
-    repeated = frame.duplicated([c for c in frame.columns if c != TEXT]).to_numpy()
-    cleaning.drop_kept(repeated, "duplicate event")
-    frame = frame[~repeated]
-    order = np.argsort(times.ns[cleaning.keep], kind="stable")
-    if (np.diff(order) < 0).any():
+    columns = _event_columns(raw, times, values, cleaning)
+    order: slice | npt.NDArray[np.int64] = slice(None)
+    if (columns.ns[1:] < columns.ns[:-1]).any():
+        order = np.argsort(columns.ns, kind="stable")
+        columns = columns.take(order)
+    kept, repeated = np.flatnonzero(cleaning.keep)[order], columns.repeated()
+    if repeated.any():
+        cleaning.drop_rows(kept[repeated], "duplicate event")
+        kept, columns = kept[~repeated], columns.take(~repeated)
+    if (np.diff(kept) < 0).any():
         cleaning.notes.append("events were not in time order: sorted, ties keep their order")
-    row = np.flatnonzero(cleaning.keep)[order].astype(np.int64)
-    return EventLog(_joined(frame.iloc[order], table.extra.take(row)), row, cleaning.report())
+    if table.extra.shape[1]:
+        columns = columns.with_extra(table.extra.take(kept).reset_index(drop=True))
+    return EventLog.of(columns, kept.astype(np.int64, copy=False), cleaning.report())
 
 
-def _event_frame(
+def _event_columns(
     raw: pd.DataFrame, times: Times, values: npt.NDArray[np.float64] | None, cleaning: Cleaning
-) -> pd.DataFrame:
-    """The kept rows with final types, in the order of the source."""
-    keep = cleaning.keep.copy()
-    ns = np.where(times.code == OK, times.ns, 0)[keep]
-    frame = pd.DataFrame(
-        {
-            name: clean_ids(raw[name][keep], name, cleaning, EventError)
-            for name in (USER_ID, ITEM_ID)
-        }
-    )
-    frame[TIMESTAMP] = pd.DatetimeIndex(ns.view("datetime64[ns]")).tz_localize("UTC")
-    if KIND in raw:
-        frame[KIND] = clean_text(raw[KIND][keep], KIND, cleaning, EventError)
-    if values is not None:
-        frame[VALUE] = values[keep]
-    if TEXT in raw:
-        frame[TEXT] = clean_text(raw[TEXT][keep], TEXT, cleaning, EventError)
-    return frame
+) -> EventColumns:
+    """The kept rows with final types, in the order of the source; other columns left out."""
+    keep: slice | npt.NDArray[np.bool_] = cleaning.keep.copy()
+    if cleaning.keep.all():
+        keep = slice(None)  # no copies
+
+    def kept(name: str) -> pd.Series[Any]:
+        return raw[name][keep]
+
+    user, item = (coded_ids(kept(name), name, cleaning, EventError) for name in (USER_ID, ITEM_ID))
+    ns = times.ns[keep]
+    kind = coded_text(kept(KIND), KIND, cleaning, EventError) if KIND in raw else None
+    value = None if values is None else values[keep]
+    text = coded_text(kept(TEXT), TEXT, cleaning, EventError) if TEXT in raw else None
+    nothing = pd.DataFrame(index=pd.RangeIndex(len(ns)))
+    return EventColumns(user, item, ns, kind, value, text, nothing)
 
 
 def _clean_items(table: _Table) -> ItemTable:
@@ -299,8 +295,7 @@ def _load(source: object, columns: Mapping[str, Hashable] | None, wanted: _Colum
                 f"columns= maps our names {list(wanted.names)} to yours, and has no "
                 f"{name!r}{closest(name, wanted.names)}"
             )
-    id_columns = [mapping.get(name, name) for name in (USER_ID, ITEM_ID)]
-    frame = _as_frame(source, id_columns, wanted.error)
+    frame = _as_frame(source, mapping, wanted)
     if frame.columns.nlevels > 1 or not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()].unique().tolist()
         raise wanted.error(f"column names must be unique and of one level, repeated: {twice}")
@@ -315,7 +310,11 @@ def _choose(frame: pd.DataFrame, mapping: dict[str, Hashable], wanted: _Columns)
         if mapping.get(name, name) in frame.columns:
             chosen[name] = mapping.get(name, name)
     source = frame.reset_index(drop=True)
-    ours = pd.DataFrame({name: source[theirs] for name, theirs in chosen.items()})
+    columns = {name: source[theirs] for name, theirs in chosen.items()}
+    for name in wanted.coded:
+        if name in columns:
+            columns[name] = coded_series(columns[name])
+    ours = pd.DataFrame(columns, index=source.index, copy=False)
     used = {*chosen.values()}
     shadowed = [c for c in frame.columns if c not in used and c in chosen]
     table = _Table(source, ours, source.drop(columns=[*used, *shadowed]))
@@ -326,13 +325,14 @@ def _choose(frame: pd.DataFrame, mapping: dict[str, Hashable], wanted: _Columns)
     return table
 
 
-def _as_frame(source: object, id_columns: list[Hashable], error: type[InputError]) -> pd.DataFrame:
+def _as_frame(source: object, mapping: dict[str, Hashable], wanted: _Columns) -> pd.DataFrame:
+    error = wanted.error
     if isinstance(source, (EventLog, ItemTable)):
         return source.frame
     if isinstance(source, pd.DataFrame):
         return source
     if isinstance(source, (str, Path)):
-        return _from_file(Path(source), id_columns, error)
+        return _from_file(Path(source), mapping, wanted)
     kind = type(source).__name__
     import pyarrow as pa  # slow to import, and not needed for CSV
     from pyarrow import interchange
@@ -347,21 +347,38 @@ def _as_frame(source: object, id_columns: list[Hashable], error: type[InputError
     raise error(f"expected a path or a data frame, got {kind}; wrap plain data in pd.DataFrame")
 
 
-def _from_file(path: Path, id_columns: list[Hashable], error: type[InputError]) -> pd.DataFrame:
-    name = path.name.lower()
-    if not name.endswith(EXTENSIONS):
-        raise error(f"{path}: unknown extension, supported are {', '.join(EXTENSIONS)}")
+def _from_file(path: Path, mapping: dict[str, Hashable], wanted: _Columns) -> pd.DataFrame:
+    name, error = path.name.lower(), wanted.error
+    folder = path.is_dir()
+    if not folder and not name.endswith(EXTENSIONS):
+        raise error(
+            f"{path}: unknown extension, supported are {', '.join(EXTENSIONS)} and a folder of "
+            ".parquet files"
+        )
     if not path.exists():
         raise error(f"{path}: no such file (supported: {', '.join(EXTENSIONS)})")
     try:
-        if name.endswith(".parquet"):
-            import pyarrow.parquet as pq
-
-            return _from_arrow(pq.read_table(path))
+        if folder or name.endswith(".parquet"):
+            return _from_parquet(path, mapping, wanted)
+        id_columns = [mapping.get(column, column) for column in (USER_ID, ITEM_ID)]
         return read_csv(path, id_columns) if ".csv" in name else _from_json_lines(path)
     # ValueError holds pandas', json's, unicode's and (with OSError) Arrow's own errors.
     except (ValueError, OSError, EOFError, zlib.error, pd.errors.ParserWarning) as cause:
         raise error(f"{path}: cannot be read: {cause}") from cause
+
+
+def _from_parquet(path: Path, mapping: dict[str, Hashable], wanted: _Columns) -> pd.DataFrame:
+    """All columns; ids, kinds and texts of events as categoricals."""
+    files = parquet_files(path)
+    coded = [str(mapping.get(column, column)) for column in wanted.coded]
+    ours = [str(mapping.get(column, column)) for column in wanted.names]
+    names = column_names(files, ours)
+    categories, rest = read_parquet(files, [name for name in coded if name in names], names)
+    frame = _from_arrow(rest)
+    return pd.DataFrame(
+        {name: categories[name] if name in categories else frame[name] for name in names},
+        copy=False,
+    )
 
 
 def _from_arrow(table: Any) -> pd.DataFrame:

@@ -15,6 +15,41 @@ from bayes_interest.events.own_past import OwnPast
 CAUTION = 5.0
 RATE_SHARES = (0.3, 0.1, 0.02)
 """Weight of the latest event in the user's running rates."""
+SHARES = np.array(RATE_SHARES)
+
+
+@dataclass(frozen=True)
+class RateState:
+    """What running rates come from after some events, none later than the last: see `compiled`."""
+
+    users: np.ndarray  # (user, share) float32
+    items: np.ndarray  # (item, 5)
+    overall: np.ndarray  # (5,)
+
+    @classmethod
+    def empty(cls, n_users: int, n_items: int) -> RateState:
+        """After nothing."""
+        users = np.zeros((n_users, len(RATE_SHARES)), dtype=np.float32)
+        items, overall = np.zeros((n_items, 5)), np.zeros(5)
+        items[:, -1] = overall[-1] = -np.inf
+        return cls(users, items, overall)
+
+
+def rates_of_events(log: History, n_items: int, top_outcome: float) -> np.ndarray:
+    """Rates at every event of a log for its own item, (event, share + 2) float32."""
+    from bayes_interest.events.compiled import replay_rates
+
+    order = np.argsort(log.seconds, kind="stable")
+    state = RateState.empty(int(log.user_index.max(initial=-1)) + 1, n_items)
+    found = np.empty((len(log), len(RATE_SHARES) + 2), dtype=np.float32)
+    in_time = (log.user_index, log.item_index, log.seconds, log.outcome / top_outcome, log.absorb)
+    replay_rates(
+        state.users, state.items, state.overall, *(column[order] for column in in_time), SHARES,
+        CAUTION, found,
+    )  # fmt: skip
+    out = np.empty_like(found)
+    out[order] = found
+    return out
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import pandas as pd
 from bayes_interest.errors import EventError
 from bayes_interest.events.read import EventLog, read_events
 from bayes_interest.events.validate import OK, Cleaning, IntArray, quote, read_times
-from bayes_interest.schema import TIMESTAMP
 
 NS_PER_SECOND = 1_000_000_000
 
@@ -36,7 +35,7 @@ def split_by_time(
     log = read_events(events)
     if (at is None) == (fraction is None):
         raise EventError("split_by_time needs either at= or fraction=, not both")
-    ns = np.asarray(log.frame[TIMESTAMP].astype("int64"), dtype=np.int64)
+    ns = log.columns.ns
     start = _start_of(at, log, ns) if fraction is None else _start_of_last(fraction, ns)
     cut = pd.Timestamp(moment_ns(at) if fraction is None else int(ns[start]), unit="ns", tz="UTC")
     where = f"split at {cut.isoformat()}: {start} events before it, {len(ns) - start} at or after"
@@ -50,7 +49,7 @@ def _start_of(at: object, log: EventLog, ns: IntArray) -> int:
     """Position of the first test event for a cut at `at`."""
     start = int(np.searchsorted(ns, moment_ns(at), side="left"))
     if start in (0, len(ns)):
-        first, last = log.frame[TIMESTAMP].iloc[[0, -1]]
+        first, last = pd.to_datetime(ns[[0, -1]], unit="ns", utc=True)
         side = "before" if start == 0 else "at or after"
         raise EventError(
             f"no event lies {side} at={quote(at)}: the log runs from {first.isoformat()} "
@@ -85,9 +84,9 @@ def moment_ns(at: object) -> int:
 
 
 def _part(log: EventLog, rows: slice, note: str) -> EventLog:
-    frame = log.frame.iloc[rows].reset_index(drop=True)
-    report = replace(log.report, rows_out=len(frame), notes=(*log.report.notes, note))
-    return EventLog(frame, log.row[rows].copy(), report)
+    row = log.row[rows].copy()
+    report = replace(log.report, rows_out=len(row), notes=(*log.report.notes, note))
+    return EventLog.of(log.columns.take(rows), row, report)
 
 
 def moment_seconds(at: object) -> float:

@@ -21,7 +21,7 @@ are past.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,10 +29,11 @@ import numpy as np
 from bayes_interest.events.history import History, join_histories
 from bayes_interest.events.own_past import FADES_DAYS, OwnPast
 from bayes_interest.events.popularity import Popularity
-from bayes_interest.events.running_rates import RATE_SHARES, Rates
+from bayes_interest.events.running_rates import RATE_SHARES, Rates, rates_of_events
 from bayes_interest.events.succession import Pairs
 
 N_LIKENESS = 2
+OWN_CHUNK = 16_384  # moments worked on at a time
 
 
 @dataclass(frozen=True)
@@ -103,19 +104,38 @@ class Surroundings:
     asked: np.ndarray | None = None
     """The moments that may be asked about; None is all."""
 
-    def entries(self, moments: np.ndarray, wanted: np.ndarray | None = None) -> Iterator[Entries]:
+    def entries(
+        self,
+        moments: np.ndarray,
+        wanted: np.ndarray | None = None,
+        without: tuple[str, ...] = (),
+    ) -> Iterator[Entries]:
         """All non-zero values, group by group; not of likeness and rates, hardly ever zero.
 
-        With `wanted` (item,) those of other items may be left out.
+        With `wanted` (item,) those of other items are left out, and so are groups in `without`.
         """
         now, columns = self.log.seconds[moments], self.kinds.columns
+        if wanted is None:
+            wanted = np.ones(self.n_items, dtype=bool)
         if self.kinds.half_lives_days:
             yield Entries(columns("popularity"), *self._popularity.entries(now, wanted))
         if self.kinds.repeats:
-            found = self._own.repeats(moments, now, self.n_items)
-            yield Entries(columns("repeats"), *found)
-        if self.kinds.succession:
-            yield Entries(columns("succession"), *self._pairs.entries(self._own, moments, now))
+            yield Entries(columns("repeats"), *self._own.repeats(moments, now, wanted))
+        if self.kinds.succession and "succession" not in without:
+            found = self._pairs.entries(self._own, moments, now, wanted)
+            yield Entries(columns("succession"), *found)
+
+    def succession(
+        self, moments: np.ndarray, place: np.ndarray, width: int, always: bool = False
+    ) -> np.ndarray | None:
+        """Succession as a table (moment, width), each item at its `place` (item,), -1 nowhere;
+        None where there is none, or, unless `always`, so little that `entries` are quicker.
+        """
+        if not self.kinds.succession:
+            return None
+        if not always and not self._pairs.fills(self._own, moments, width):
+            return None
+        return self._pairs.table(self._own, moments, self.log.seconds[moments], place, width)
 
     def likeness(self, moments: np.ndarray) -> np.ndarray:
         """What the texts of items are compared with: `texts @ likeness` is the covariate,
@@ -135,29 +155,21 @@ class Surroundings:
         if self.kinds.half_lives_days:
             out[:, columns("popularity")] = self._popularity.of_events(item, now)
         if self.kinds.rates:
-            rates = columns("rates")
-            out[:, rates.start : rates.stop - 1] = self._rates.user[moments]
-            out[:, rates.stop - 1] = self._rates.of_item(item, now)
-        size = max(1, 2_000_000 // max(1, int(self.log.lengths.max(initial=1))))
-        for at in range(0, len(moments), size):
-            part = slice(at, at + size)
-            self._own_of(moments[part], item[part], out[part])
-        return out
-
-    def _own_of(self, moments: np.ndarray, mine: np.ndarray, out: np.ndarray) -> None:
-        now, columns = self.log.seconds[moments], self.kinds.columns
-        groups = []
+            out[:, columns("rates")] = self._own_rates[moments]
         if self.kinds.repeats:
-            groups.append(("repeats", self._own.repeats(moments, now, self.n_items)))
+            out[:, columns("repeats")] = self._own.repeats_of(moments, now, item)
         if self.kinds.succession:
-            groups.append(("succession", self._pairs.entries(self._own, moments, now)))
-        for name, (row, item, values) in groups:
-            same = item == mine[row]
-            out[row[same], columns(name)] = values[same]
+            found = self._pairs.of_items(self._own, moments, now, item)
+            out[:, columns("succession").start] = found
         if self.kinds.likeness:
             assert self.texts is not None
-            likeness = self.likeness(moments)
-            out[:, columns("likeness")] = np.einsum("mkd,md->mk", likeness, self.texts[mine])
+            for at in range(0, len(moments), OWN_CHUNK):
+                part = slice(at, at + OWN_CHUNK)
+                alike = np.einsum(
+                    "mkd,md->mk", self.likeness(moments[part]), self.texts[item[part]]
+                )
+                out[part, columns("likeness")] = alike
+        return out
 
     def own_effects(self, moment: int) -> np.ndarray:
         """What the covariates of the moment's own item would lose without each event of the user's
@@ -202,6 +214,50 @@ class Surroundings:
             out += part[-1] * self._rates.of_all(self.n_items, self.log.seconds[moments])
         return out
 
+    def item_terms(self, moment: int, weight: np.ndarray) -> np.ndarray:
+        """The part of `table` that at one time is the same for all users, (item,)."""
+        out = np.zeros(self.n_items, dtype=np.result_type(weight, np.float32))
+        now = self.log.seconds[[moment]]
+        if self.kinds.half_lives_days:
+            _, item, values = self._popularity.entries(now)
+            for column, one in enumerate(weight[self.kinds.columns("popularity")]):
+                out[item] += values[:, column] * one
+        if self.kinds.rates:
+            last = weight[self.kinds.columns("rates")][-1]
+            out += last * self._rates.of_all(self.n_items, now)[0]
+        return out
+
+    def user_terms(self, moments: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """The part that is the same for all items, (moment,)."""
+        out = np.zeros(len(moments), dtype=np.result_type(weight, np.float32))
+        if self.kinds.rates:
+            for column, one in enumerate(weight[self.kinds.columns("rates")][:-1]):
+                out += self._rates.user[moments, column] * one
+        return out
+
+    def pair_terms(
+        self, moments: np.ndarray, weight: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What repeats and succession add: (row, item, value), sorted, each pair once."""
+        now, row, item, value = self.log.seconds[moments], [], [], []
+        groups = []
+        if self.kinds.repeats:
+            groups.append(
+                ("repeats", self._own.repeats(moments, now, np.ones(self.n_items, dtype=bool)))
+            )
+        if self.kinds.succession:
+            groups.append(("succession", self._pairs.entries(self._own, moments, now)))
+        for name, (rows, items, values) in groups:
+            row.append(rows)
+            item.append(items)
+            value.append(values @ weight[self.kinds.columns(name)])
+        if not groups:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
+        key = np.concatenate(row) * self.n_items + np.concatenate(item)
+        pairs, place = np.unique(key, return_inverse=True)
+        total = np.bincount(place, np.concatenate(value), minlength=len(pairs))
+        return pairs // self.n_items, pairs % self.n_items, total
+
     @cached_property
     def _popularity(self) -> Popularity:
         log, use = self.log, self.log.absorb
@@ -213,6 +269,10 @@ class Surroundings:
     @cached_property
     def _rates(self) -> Rates:
         return Rates.of(self.log, self._own, self.kinds.top_outcome)
+
+    @cached_property
+    def _own_rates(self) -> np.ndarray:
+        return rates_of_events(self.log, self.n_items, self.kinds.top_outcome)
 
     @cached_property
     def _own(self) -> OwnPast:
@@ -228,6 +288,10 @@ def surroundings_of(
 ) -> tuple[Surroundings, np.ndarray]:
     """Of `later` after `past`, of the same users; also the moment of each entry of `later`."""
     n_users = max(past.n_users, later.n_users)
+    if not len(past):
+        everything = np.arange(len(later))
+        alone = replace(later.numbered(), n_users=n_users)
+        return Surroundings(alone, n_items, kinds, texts, everything), everything
     first, second = past.numbered(), later.numbered()
     joined = join_histories(first, second, n_users)
     place = np.empty(len(joined), dtype=np.int64)

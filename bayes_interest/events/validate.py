@@ -116,7 +116,7 @@ class Cleaning:
             return
         self.keep &= ~bad
         rows = np.flatnonzero(bad)
-        examples = self.raw.take(rows[:_EXAMPLES]).reset_index(drop=True)
+        examples = _uncoded(self.raw.take(rows[:_EXAMPLES]).reset_index(drop=True))
         examples.insert(0, "row", rows[:_EXAMPLES])
         self.dropped.append(Dropped(reason, len(rows), examples))
 
@@ -124,6 +124,12 @@ class Cleaning:
         """As `drop`, with `bad` given for the rows kept so far only."""
         full = np.zeros(len(self.raw), dtype=bool)
         full[np.flatnonzero(self.keep)[bad]] = True
+        self.drop(full, reason)
+
+    def drop_rows(self, rows: IntArray, reason: str) -> None:
+        """As `drop`, with the positions of the rows, in any order."""
+        full = np.zeros(len(self.raw), dtype=bool)
+        full[rows] = True
         self.drop(full, reason)
 
     def warn(self, message: str) -> None:
@@ -135,6 +141,16 @@ class Cleaning:
         """The finished report."""
         kept = int(self.keep.sum())
         return CleaningReport(len(self.raw), kept, tuple(self.dropped), tuple(self.notes))
+
+
+def _uncoded(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of codes as what they stand for, so that a missing cell looks as it does there."""
+    types: dict[Any, Any] = {}
+    for name, dtype in frame.dtypes.items():
+        if isinstance(dtype, pd.CategoricalDtype):
+            whole = pd.api.types.is_integer_dtype(dtype.categories.dtype)
+            types[name] = "Int64" if whole else dtype.categories.dtype
+    return frame.astype(types)
 
 
 def quote(value: object) -> str:
@@ -170,6 +186,10 @@ _ARROW_TARGETS: Final[tuple[tuple[Callable[[Any], bool], Any], ...]] = (
 
 def is_blank(series: pd.Series[Any]) -> BoolArray:
     """True where the value is missing or a string of nothing but spaces."""
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        codes = series.cat.codes.to_numpy()
+        blank = is_blank(pd.Series(series.cat.categories))
+        return np.append(blank, True)[codes]  # a missing value has code -1
     series = plain(series)
     blank = series.isna().to_numpy(dtype=bool, copy=True)
     if series.dtype == object or pd.api.types.is_string_dtype(series.dtype):

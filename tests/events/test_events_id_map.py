@@ -155,3 +155,30 @@ def test_index_and_id_are_inverse(first: list[Any], second: list[Any]) -> None:
     assert grown == IdMap.from_ids([*first, *second])
     assert grown.ids.tolist()[: len(ids)] == ids.ids.tolist()
     assert IdMap.from_frame(grown.to_frame()) == grown
+
+
+LONG = 1_500
+INTEGERS = np.arange(LONG, dtype=np.int64) % 701 * 3
+STRINGS = np.array([f"u{n}" for n in INTEGERS], dtype=object)
+MIXED = np.array([*INTEGERS[:-1].tolist(), "5"], dtype=object)
+WITH_BOOL = np.array([*INTEGERS[:-1].tolist(), True], dtype=object)
+
+
+@pytest.mark.parametrize("known", [[], [6, 3, -1], ["u6", "u3", "x"], [6, "u3", "6"]], ids=repr)
+@pytest.mark.parametrize("long", [INTEGERS, STRINGS, MIXED], ids=["int", "str", "mixed"])
+def test_long_arrays_are_looked_up_as_short_ones(known: list[Any], long: Any) -> None:
+    ids = IdMap.from_ids(known)
+    assert ids.index_of(long).tolist() == [int(ids.index_of([one])[0]) for one in long.tolist()]
+    wider = ids.extend(long)
+    assert wider.ids.tolist() == list(dict.fromkeys([*known, *long.tolist()]))
+    assert IdMap.from_ids(long).ids.tolist() == list(dict.fromkeys(long.tolist()))
+    assert wider.extend(long) is wider
+    with pytest.raises(InputError, match="got bool True at position 1499"):
+        ids.extend(WITH_BOOL)
+
+
+def test_position_of_one_id() -> None:
+    ids = IdMap.from_ids([7, "7"])
+    assert [ids.position(one) for one in (7, "7", np.int64(7), 7.0, True, None, "x")] == [
+        0, 1, 0, 0, -1, -1, -1,
+    ]  # fmt: skip

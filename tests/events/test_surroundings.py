@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayes_interest.events import succession as succession_module
 from bayes_interest.events.history import History, make_history
 from bayes_interest.events.own_past import KEEP, MEMORY
 from bayes_interest.events.running_rates import CAUTION as RATE_CAUTION
@@ -136,6 +137,45 @@ def test_entries_of_wanted_items_leave_none_of_them_out() -> None:
         assert some.columns == everything.columns
         assert tables[0][:, wanted].any()
         assert np.array_equal(tables[0][:, wanted], tables[1][:, wanted])
+        assert wanted[some.item].all()
+
+
+def test_entries_may_leave_a_group_out() -> None:
+    found, moments = around(random_history(5)), np.arange(N_EVENTS)
+    kept = [part.columns for part in found.entries(moments, without=("succession",))]
+    assert kept == [ALL.columns("popularity"), ALL.columns("repeats")]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    place=st.permutations([-1, -1, 0, 1, 2, 3, -1]),
+    looks=st.sampled_from([0.0, 0.3]),
+)
+def test_the_table_of_successions_holds_the_bits_of_its_entries(
+    seed: int, place: list[int], looks: float
+) -> None:
+    found = around(random_history(seed, looks=looks), Kinds(succession=True))
+    moments, where = np.arange(N_EVENTS)[::-1], np.array(place)
+    (entries,) = found.entries(moments, where >= 0)
+    wanted = np.zeros((N_EVENTS, 4), dtype=np.float32)
+    wanted[entries.row, where[entries.item]] = entries.values[:, 0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(succession_module, "FULL", 0.0)
+        got = found.succession(moments, where, 4)
+    assert got is not None
+    assert wanted.any()
+    assert np.array_equal(got, wanted)
+
+
+def test_successions_come_as_a_table_only_where_they_fill_one() -> None:
+    found, moments = around(random_history(5), Kinds(succession=True)), np.arange(N_EVENTS)
+    assert found.succession(moments, np.arange(N_ITEMS), N_ITEMS) is not None
+    assert found.succession(moments, np.arange(N_ITEMS), 10_000 * N_ITEMS) is None
+    other = around(random_history(5), Kinds(repeats=True))
+    assert other.succession(moments, np.arange(N_ITEMS), N_ITEMS) is None
+    empty = Surroundings(make([], [], []), N_ITEMS, Kinds(succession=True))
+    assert empty.succession(moments[:0], np.arange(N_ITEMS), N_ITEMS) is None
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
