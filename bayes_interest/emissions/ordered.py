@@ -70,10 +70,10 @@ class OrderedEmission:
         if mean.device.type != "cpu":
             fit = self.expected_log_prob(mean, var, outcome)
             return Expected(fit, self.expected_derivatives(mean, var, outcome))
-        from bayes_interest.emissions.compiled import ordered_kernel
+        from bayes_interest.emissions.averages import expect_kernel
 
         lower, upper = self.bounds(outcome)
-        out = self._compiled(ordered_kernel, mean, var, outcome)
+        out = self._compiled(expect_kernel, mean, var, outcome)
         fit = out[0] + torch.log(-torch.expm1(lower - upper)).detach()
         return Expected(fit, ExpectedDerivatives(out[1], out[2]))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from bayes_interest.events.history import History, Padded, pad_users
 from bayes_interest.model.context import Tokens, context_of_steps
 from bayes_interest.model.parameters import Globals, Layout
+from bayes_interest.schema import SECONDS_PER_DAY
 from bayes_interest.statespace.random_walk import Transition, transition
 
 
@@ -54,6 +55,58 @@ class EventTensors:
             torch.as_tensor(history.absorb, device=device),
             real(history.follows(last_seconds)),
             context,
+        )
+
+
+@dataclass(frozen=True)
+class StoredEvents:
+    """A History from which blocks are gathered: on the CPU in its own memory, nothing copied."""
+
+    item: Tensor  # (event,) each, of the history's own types
+    outcome: Tensor
+    seconds: Tensor
+    kind: Tensor
+    covariates: Tensor  # of the event's item, (event, covariate), of the type of all results
+    absorb: Tensor
+
+    @classmethod
+    def of(cls, history: History, like: Tensor, covariates: np.ndarray | None) -> StoredEvents:
+        """On the device and in the type of `like`; without covariates there are none."""
+
+        def put(values: np.ndarray) -> Tensor:
+            return torch.as_tensor(values, device=like.device)
+
+        if covariates is None:
+            covariates = np.zeros((len(history), 0))
+        return cls(
+            put(history.item_index),
+            put(history.outcome),
+            put(history.seconds),
+            put(history.kind_index),
+            put(covariates).to(like.dtype),
+            put(history.absorb),
+        )
+
+    def weightless(self, n_covariates: int) -> StoredEvents:
+        """With covariates of zero, whatever they are: where they have no weight."""
+        nothing = self.covariates.new_zeros(1, n_covariates)
+        return replace(self, covariates=nothing.expand(len(self.item), -1))
+
+    def batch(self, block: Padded) -> Batch:
+        """The events of a block of users' whole histories."""
+        dtype = self.covariates.dtype
+        seconds = self.seconds[block.event]
+        gap = torch.diff(seconds, dim=1, prepend=seconds[:, :1]) / SECONDS_PER_DAY
+        moves = block.mask.clone()
+        moves[:, 0] = False
+        return Batch(
+            block.gather(self.item).long(),
+            block.gather(self.outcome).to(dtype),
+            (gap * block.mask).to(dtype),
+            block.gather(self.kind).long(),
+            block.gather(self.covariates),
+            block.gather(self.absorb),
+            moves.to(dtype),
         )
 
 

@@ -21,15 +21,19 @@ class CandidateRows:
 
     surroundings: Surroundings
     moment: np.ndarray  # of each event, (event,)
+    weightless: bool = False  # nobody asks what they are: zeros will do
 
     def entries(
-        self, events: np.ndarray, wanted: np.ndarray | None = None
+        self,
+        events: np.ndarray,
+        wanted: np.ndarray | None = None,
+        without: tuple[str, ...] = (),
     ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
         """(which covariates, position within `events`, item, values) of every non-zero.
 
-        With `wanted` (item,) those of other items may be left out.
+        With `wanted` (item,) those of other items are left out, and so are groups in `without`.
         """
-        for found in self.surroundings.entries(self.moment[events], wanted):
+        for found in self.surroundings.entries(self.moment[events], wanted, without):
             yield (
                 found.columns,
                 torch.as_tensor(found.row, dtype=torch.long),
@@ -37,12 +41,22 @@ class CandidateRows:
                 torch.as_tensor(found.values),
             )
 
+    def succession(
+        self, events: np.ndarray, place: np.ndarray, width: int, always: bool = False
+    ) -> Tensor | None:
+        """Succession as a table (event, width) where that is quicker than `entries`; see there."""
+        found = self.surroundings.succession(self.moment[events], place, width, always)
+        return None if found is None else torch.as_tensor(found)
+
     def likeness(self, events: np.ndarray) -> Tensor:
         """What the items' texts are compared with, (event, 2, text_dim)."""
         return torch.as_tensor(self.surroundings.likeness(self.moment[events]))
 
     def own(self) -> np.ndarray:
         """Of each event's own item, (event, covariate)."""
+        if self.weightless:
+            names = self.surroundings.kinds.names
+            return np.zeros((len(self.moment), len(names)), dtype=np.float32)
         return self.surroundings.own(self.moment)
 
     def dense(self, events: np.ndarray, values: Globals) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bayes_interest.emissions.base import ScalarEmission
-from bayes_interest.model.batch import Batch
+from bayes_interest.model.batch import Batch, EventTensors
 from bayes_interest.model.parameters import (
     COVARIATES,
     Globals,
@@ -96,13 +96,18 @@ class UserPosterior:
 def event_terms(values: Globals, items: Items, batch: Batch) -> EventTerms:
     """Gather the items of a batch and add what depends on the moment."""
     rho = reliability(values, batch.kind)
-    offset = items.offsets[batch.item]
-    if COVARIATES in values:
-        offset = offset + weighed(batch.covariates, values[COVARIATES])
     vectors = items.vectors[batch.item]
-    if batch.context is not None:
-        offset = offset + (vectors * batch.context).sum(-1)
-    return EventTerms(vectors * rho[..., None], offset * rho)
+    return EventTerms(vectors * rho[..., None], event_offsets(values, items, batch) * rho)
+
+
+def event_offsets(values: Globals, items: Items, events: Batch | EventTensors) -> Tensor:
+    """What the predictor of each event has beside the deviation, before its reliability."""
+    offset = items.offsets[events.item]
+    if COVARIATES in values:
+        offset = offset + weighed(events.covariates, values[COVARIATES])
+    if events.context is not None:
+        offset = offset + (items.vectors[events.item] * events.context).sum(-1)
+    return offset
 
 
 def _look(chains: Chains, sites: ScalarSites, full: bool) -> Look:

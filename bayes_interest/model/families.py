@@ -20,8 +20,10 @@ from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import Globals, Items, reliability
 from bayes_interest.model.problem import Problem, event_positions
 from bayes_interest.model.softmax import Sample, draw_sample
+from bayes_interest.model.visit import Visitor
 from bayes_interest.statespace.diagonal import DiagonalSites, filter_diagonal
-from bayes_interest.statespace.kalman import ScalarSites, filter_states
+from bayes_interest.statespace.kalman import ScalarSites, filter_to_end
+from bayes_interest.statespace.lanes import LEAST
 
 BELIEF_EVENTS = 16_384
 CONTEXT_DROPOUT = 0.2
@@ -72,8 +74,9 @@ class ScalarFamily:
 
     def __init__(self, problem: Problem, site_steps: int) -> None:
         self.problem, self.site_steps = problem, site_steps
-        zero = problem.events.outcome.new_zeros(2, len(problem.history))
+        zero = problem.features.new_zeros(2, len(problem.history))
         self.linear, self.precision = zero[0], zero[1]
+        self.visitor = Visitor(problem, site_steps + 1) if Visitor.can(problem) else None
         self._reset()
 
     def _reset(self) -> None:
@@ -83,6 +86,11 @@ class ScalarFamily:
 
     def step(self, values: Globals, items: Items, block: Padded, size: float) -> StepResult:
         """Natural-gradient steps of size one with a damped fallback; `size` is for draws."""
+        if self.visitor is not None and len(block.users) >= LEAST:
+            log = self.visitor.events(block)
+            found = self.visitor.visit(values, items, log, (self.linear, self.precision))
+            target = self.visitor.objective(values, items, log, found, self.blocks)
+            return StepResult(target, float(found.elbo.sum()))
         problem, batch = self.problem, _visited(self.problem, values, items, block)
         sites = ScalarSites(block.gather(self.linear), block.gather(self.precision))
         posterior = fit_sites(
@@ -120,15 +128,14 @@ class ScalarFamily:
     def beliefs(self, values: Globals, items: Items) -> Belief:
         """Filter without the smoother: what an epoch's end needs to look ahead."""
         problem = self.problem
-        belief = Belief.prior(problem.history.n_users, values, diagonal=False)
+        belief = Belief.prior(problem.history.n_users, values, diagonal=False).copy()
         for block in padded_batches(problem.history, BELIEF_EVENTS, self.linear.device):
             batch = problem.batch(block).with_context(problem.layout, values, items.vectors)
             terms = event_terms(values, items, batch)
             sites = ScalarSites(block.gather(self.linear), block.gather(self.precision))
             walk = batch.walk(problem.layout, values)
-            found = filter_states(terms.x, sites, walk)
-            belief.mean[block.users] = found.mean[:, -1]
-            belief.cov[block.users] = found.cov[:, -1]
+            last = filter_to_end(terms.x, sites, walk)
+            belief.mean[block.users], belief.cov[block.users] = last.mean, last.cov
         return belief
 
     def item_precision(self) -> Tensor:
@@ -148,7 +155,7 @@ class ChoiceFamily:
         shape = (len(problem.history), problem.layout.state_dim)
         self.linear = problem.features.new_zeros(shape)
         self.precision = problem.features.new_zeros(shape)
-        counts = torch.bincount(problem.events.item, minlength=problem.layout.n_items)
+        counts = torch.bincount(problem.events.item.long(), minlength=problem.layout.n_items)
         self.frequency = counts.to(problem.features.dtype)
         self._reset()
 
@@ -188,7 +195,7 @@ class ChoiceFamily:
     def beliefs(self, values: Globals, items: Items) -> Belief:
         """Filter without the smoother: what an epoch's end needs to look ahead."""
         problem = self.problem
-        belief = Belief.prior(problem.history.n_users, values, diagonal=True)
+        belief = Belief.prior(problem.history.n_users, values, diagonal=True).copy()
         for block in padded_batches(problem.history, BELIEF_EVENTS, self.linear.device):
             sites = DiagonalSites(block.gather(self.linear), block.gather(self.precision))
             walk = problem.batch(block).walk(problem.layout, values)

@@ -7,8 +7,13 @@ splitting the events into batches changes nothing.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,14 +21,23 @@ from bayes_interest.emissions.base import ExpectedDerivatives, ScalarEmission
 from bayes_interest.emissions.choice import choice_site
 from bayes_interest.emissions.logistic import N_SCALES, scale_mixture
 from bayes_interest.emissions.ordered import FAR, OrderedEmission
-from bayes_interest.model.batch import Batch
-from bayes_interest.model.elbo import EventTerms, event_terms
+from bayes_interest.model.batch import Batch, EventTensors
+from bayes_interest.model.elbo import EventTerms, event_offsets, event_terms
 from bayes_interest.model.parameters import Globals, Items, Layout, emission_of, reliability
 from bayes_interest.model.softmax import Choices, look
 from bayes_interest.statespace.diagonal import absorb_diagonal
-from bayes_interest.statespace.kalman import GaussianState, absorb, as_array, predict, project
+from bayes_interest.statespace.kalman import (
+    THREAD_WORK,
+    GaussianState,
+    absorb,
+    as_array,
+    predict,
+    project,
+)
 from bayes_interest.statespace.random_walk import Transition
 from bayes_interest.statespace.sites import SMALLEST_SHARE, matched_moments
+
+ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -41,13 +55,19 @@ class Belief:
 
     @staticmethod
     def prior(n_users: int, values: Globals, diagonal: bool) -> Belief:
-        """`N(0, I)` for every user."""
-        dim = values["mean"].shape[0]
-        zero = values["mean"].new_zeros(n_users, dim)
-        if diagonal:
-            return Belief(zero, torch.ones_like(zero))
+        """`N(0, I)` for every user: one for all of them, in the same memory; `copy` to write."""
+        like, dim = values["mean"], values["mean"].shape[0]
+        zero = like.new_zeros(1, dim)
+        one = torch.ones_like(zero)
+        cov = one if diagonal else torch.diag_embed(one)
+        return Belief(zero.expand(n_users, -1), cov.expand(n_users, *cov.shape[1:]))
+
+    def copy(self) -> Belief:
+        """The same in memory of its own."""
         return Belief(
-            zero, torch.eye(dim, dtype=zero.dtype, device=zero.device).repeat(n_users, 1, 1)
+            self.mean.clone(memory_format=torch.contiguous_format),
+            self.cov.clone(memory_format=torch.contiguous_format),
+            tuple(member.copy() for member in self.members),
         )
 
     def take(self, users: Tensor | slice) -> Belief:
@@ -74,12 +94,24 @@ class Belief:
 
 @dataclass(frozen=True)
 class ScalarForecasts:
-    """What was predicted of each event's predictor before it was absorbed, (user, step) each."""
+    """What was predicted of each event's predictor before it was absorbed, (user, step) each.
+
+    `filter_events` has (event,) in place of that.
+    """
 
     mean: Tensor  # with the offset
     var: Tensor  # of state and item together
     state_mean: Tensor  # predicted deviation, (user, step, state_dim)
     state_cov: Tensor | None  # (user, step, state_dim, state_dim), on request
+
+    def shaped(self, n_users: int, n_steps: int) -> ScalarForecasts:
+        """Of events that lie user by user, as many for each."""
+        shape = (n_users, n_steps)
+        mean, var, state = (
+            part.unflatten(0, shape) for part in (self.mean, self.var, self.state_mean)
+        )
+        cov = None if self.state_cov is None else self.state_cov.unflatten(0, shape)
+        return ScalarForecasts(mean, var, state, cov)
 
 
 @dataclass(frozen=True)
@@ -106,15 +138,129 @@ def filter_scalar(
     event says about the user.
     """
     emission = emission_of(layout, values)
+    if compilable(emission, items, item_cov, belief):
+        n_users, n_steps = batch.mask.shape
+        start = n_steps * np.arange(n_users + 1)
+        found, after = filter_events(
+            layout, values, items, item_cov, _flat(batch), start, belief, True, keep_cov
+        )
+        return found.shaped(n_users, n_steps), after
     terms, walk = event_terms(values, items, batch), batch.walk(layout, values)
     rho = reliability(values, batch.kind) ** 2
     shift = batch.total(values["mean"].expand_as(terms.x))
-    step = _Steps(emission, terms, walk, rho, shift, item_cov, batch, keep_cov)
-    inputs = (terms.x, belief.mean, *((item_cov,) if item_cov is not None else ()))
+    return _Steps(emission, terms, walk, rho, shift, item_cov, batch, keep_cov).eager(belief)
+
+
+def compilable(
+    emission: ScalarEmission, items: Items, item_cov: Tensor | None, belief: Belief
+) -> bool:
+    """Whether the compiled loop can filter: bernoulli and rating, on the CPU, without gradients."""
+    inputs = (items.vectors, belief.mean, *((item_cov,) if item_cov is not None else ()))
     grad = torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
-    if isinstance(emission, OrderedEmission) and terms.x.device.type == "cpu" and not grad:
-        return step.compiled(emission, belief)
-    return step.eager(belief)
+    cpu = items.vectors.device.type == "cpu"
+    return isinstance(emission, OrderedEmission) and not belief.diagonal and cpu and not grad
+
+
+def _flat(batch: Batch) -> EventTensors:
+    """The steps of all users one after the other, padded ones among them."""
+    moves = torch.zeros_like(batch.outcome) if batch.moves is None else batch.moves
+    context = None if batch.context is None else batch.context.flatten(0, 1)
+    return EventTensors(
+        batch.item.reshape(-1),
+        batch.outcome.reshape(-1),
+        batch.elapsed_days.reshape(-1),
+        batch.kind.reshape(-1),
+        batch.covariates.flatten(0, 1),
+        batch.mask.reshape(-1),
+        moves.reshape(-1),
+        context,
+    )
+
+
+def filter_events(
+    layout: Layout,
+    values: Globals,
+    items: Items,
+    item_cov: Tensor | None,
+    events: EventTensors,
+    start: np.ndarray,
+    belief: Belief,
+    keep: bool = True,
+    keep_cov: bool = False,
+) -> tuple[ScalarForecasts, Belief]:
+    """`filter_scalar` of events that lie user by user, those of user u from `start[u]` on.
+
+    Where it is `compilable`. Forecasts are (event,), and empty unless `keep`; users are shared out
+    among threads.
+    """
+    from bayes_interest.model.compiled import filter_ordered_kernel
+
+    like, n_events, dim = items.vectors, len(events.item), layout.state_dim
+    kept = n_events if keep else 0
+    forecast, state_mean = like.new_empty(2, kept), like.new_empty(kept, dim)
+    state_cov = like.new_empty((n_events, dim, dim) if keep_cov else (0, 1, 1))
+    after = Belief(belief.mean.clone(), belief.cov.contiguous().clone())
+    scales, weights = scale_mixture(N_SCALES[like.dtype])
+    about = [as_array(part) for part in _event_parts(layout, values, items, events)]
+    about += [as_array(part) for part in global_parts(values, items, item_cov)]
+    settled = (pull_back(layout, like), FAR, SMALLEST_SHARE, scales**2, weights)
+    out = [as_array(part) for part in (forecast, state_mean, state_cov)]
+
+    def run(first: int, last: int) -> None:
+        own = (as_array(part[first:last]) for part in (after.mean, after.cov))
+        filter_ordered_kernel(start[first : last + 1], *about, *settled, *own, *out)
+
+    by_events(run, start, dim)
+    cov = state_cov if keep_cov else None
+    return ScalarForecasts(forecast[0], forecast[1], state_mean, cov), after
+
+
+def by_events(run: Callable[[int, int], None], start: np.ndarray, state_dim: int) -> None:
+    """Share out users among as many threads as torch would use, about equal events to each.
+
+    `run(first, last)` works on the users from `first` to before `last`; user u has the events from
+    `start[u]` to before `start[u + 1]`.
+    """
+    n_events, n_users = int(start[-1] - start[0]), len(start) - 1
+    n_threads = min(torch.get_num_threads(), n_events * state_dim**2 // THREAD_WORK)
+    if n_threads < 2:
+        run(0, n_users)
+        return
+    share = start[0] + n_events * np.arange(1, n_threads) // n_threads
+    edges = [0, *np.searchsorted(start, share).tolist(), n_users]
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(run, edges[:-1], edges[1:]))
+
+
+def pull_back(layout: Layout, like: Tensor) -> Any:
+    """`kappa`, the rate of mean reversion per day, as a NumPy number of the dtype; 0 without."""
+    half = layout.half_life_days
+    rate = like.new_tensor(0.0 if half is None else math.log(2.0) / half)
+    return rate.numpy()[()]
+
+
+def _event_parts(
+    layout: Layout, values: Globals, items: Items, events: EventTensors
+) -> list[Tensor]:
+    """What `filter_ordered_kernel` is told of every event."""
+    emission, like = emission_of(layout, values), items.vectors
+    rho = reliability(values, events.kind)
+    lower, upper = emission.bounds(events.outcome)
+    context = like.new_empty(0, layout.state_dim) if events.context is None else events.context
+    offset = event_offsets(values, items, events) * rho
+    gap = (events.elapsed_days, events.moves)
+    return [events.item, *gap, rho, offset, lower, upper, events.absorb, context]
+
+
+def global_parts(values: Globals, items: Items, item_cov: Tensor | None) -> list[Tensor]:
+    """What it is told of items and of the walk."""
+    like = items.vectors
+    certain = like.new_empty(1, 0, 0) if item_cov is None else item_cov
+    drift = values["log_drift"].exp() ** 2
+    moved = torch.zeros_like(drift)
+    if "log_event_drift" in values:
+        moved = torch.exp(2.0 * values["log_event_drift"])
+    return [like, certain, values["mean"], drift, moved]
 
 
 @dataclass(frozen=True)
@@ -154,32 +300,6 @@ class _Steps:
         kept = state_cov if self.keep_cov else None
         return ScalarForecasts(out[0], out[1], state_mean, kept), belief
 
-    def compiled(self, emission: OrderedEmission, belief: Belief) -> tuple[ScalarForecasts, Belief]:
-        """User by user, on the CPU."""
-        from bayes_interest.model.compiled import filter_ordered_kernel
-
-        terms, walk, batch = self.terms, self.walk, self.batch
-        scales, weights = scale_mixture(N_SCALES[terms.x.dtype])
-        lower, upper = emission.bounds(batch.outcome)
-        nothing = terms.x.new_zeros(0, 1, 1)
-        mean, cov = belief.mean.clone(), belief.cov.contiguous().clone()
-        out = terms.x.new_empty(2, *batch.mask.shape)
-        state_mean, state_cov = terms.x.new_empty(terms.x.shape), self._room()
-        inputs = (terms.x, terms.offset, walk.decay[..., 0], walk.variance, lower, upper)
-        about = (batch.item, self.rho, nothing if self.item_cov is None else self.item_cov)
-        filter_ordered_kernel(
-            *(as_array(part.expand(out.shape[1:] + part.shape[2:])) for part in inputs),
-            as_array(batch.mask),
-            *(as_array(part) for part in (*about, self.shift)),
-            FAR,
-            SMALLEST_SHARE,
-            scales**2,
-            weights,
-            *(as_array(part) for part in (mean, cov, out, state_mean, state_cov)),
-        )
-        kept = state_cov if self.keep_cov else None
-        return ScalarForecasts(out[0], out[1], state_mean, kept), Belief(mean, cov)
-
     def _room(self) -> Tensor:
         """For the covariances, where they are kept."""
         users, steps, dim = self.terms.x.shape
@@ -218,6 +338,14 @@ def moment_site(slope: ExpectedDerivatives, mean: Tensor, var: Tensor) -> tuple[
     return site.linear, site.precision
 
 
+def _rounded_up(active: Tensor) -> Tensor:
+    """With the first repeated up to a multiple of `ROWS`: a matrix product of few rows may round
+    otherwise, and what one user gets must not depend on how many others there are.
+    """
+    extra = -len(active) % ROWS
+    return torch.cat((active, active[:1].expand(extra))) if extra else active
+
+
 def filter_choice(
     layout: Layout,
     values: Globals,
@@ -237,7 +365,7 @@ def filter_choice(
         decay = walk.decay[:, t]
         mean, var = mean * decay, var * decay**2 + walk.variance[:, t]
         out[0, :, t], out[1, :, t] = mean, var
-        active = torch.nonzero(mask[:, t])[:, 0]
+        active = _rounded_up(torch.nonzero(mask[:, t])[:, 0])
         part = choices.at(position[active, t])
         total = mean if batch.context is None else mean + batch.context[:, t]
         seen = look(values, items, part, total[active])

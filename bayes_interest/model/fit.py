@@ -23,9 +23,10 @@ from bayes_interest.model.parameters import (
     SCALE_CENTRES,
     Globals,
     Layout,
+    flat_prior,
+    flat_values,
     initial_globals,
     item_terms,
-    log_prior,
 )
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.text_posterior import diagonal_of, text_posterior_cov
@@ -103,13 +104,13 @@ class _Run:
     def __init__(
         self, problem: Problem, config: FitConfig, n_candidates: int | None, given: Globals
     ) -> None:
-        self.problem = problem
+        self.problem = problem = _lightened(problem, given or {})
         self.generator = torch.Generator().manual_seed(config.seed)
         layout = problem.layout
         self.values = initial_globals(layout, self.generator, problem.features.new_zeros(1))
         self.values |= {name: value.clone() for name, value in given.items()}
         self.family = self._family(config, n_candidates)
-        self.blocks = problem.blocks(config.batch_events)
+        self.groups = problem.groups(config.batch_events)
         self.n_events = len(problem.history)
         for name, value in self.values.items():
             value.requires_grad_(name not in BY_MOMENTS and name not in given)
@@ -118,12 +119,14 @@ class _Run:
         self.mix = self.mix.to(problem.features.device).requires_grad_()
         self.trained = [value for value in self.values.values() if value.requires_grad]
         self.trained.append(self.mix)
-        groups = self._groups(config.learning_rate)
-        self.optimizer = torch.optim.Adam(groups, config.learning_rate, betas=(0.9, 0.99))
+        groups = self._paces(config.learning_rate)
+        self.optimizer = torch.optim.Adam(
+            groups, config.learning_rate, betas=(0.9, 0.99), fused=True
+        )
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             [group["lr"] for group in groups],
-            config.max_epochs * len(self.blocks),
+            config.max_epochs * len(self.groups),
             pct_start=0.2,
             div_factor=5.0,
             final_div_factor=20.0,
@@ -141,7 +144,7 @@ class _Run:
             keep[rates] = 0.0
             self.values[COVARIATES].register_hook(lambda slope: slope * keep)
 
-    def _groups(self, rate: float) -> list[dict[str, Any]]:
+    def _paces(self, rate: float) -> list[dict[str, Any]]:
         """Covariates' few weights have far to go; the context's many had better go slowly."""
         groups: dict[float, list[Tensor]] = {1.0: [self.mix]}
         for name, value in self.values.items():
@@ -159,7 +162,8 @@ class _Run:
     def epoch(self, number: int, validate: Validate | None) -> EpochRecord:
         """Visit every block once, in random order."""
         began, elbo = time.perf_counter(), 0.0
-        for index in torch.randperm(len(self.blocks), generator=self.generator).tolist():
+        self._hold_prior()
+        for index in torch.randperm(len(self.groups), generator=self.generator).tolist():
             elbo += self._visit(index, size=max(0.3, 1.0 / number))
         self._fold()
         self._update_items(number)
@@ -167,14 +171,20 @@ class _Run:
         loss = -elbo / self.n_events
         return EpochRecord(number, loss, held_back, time.perf_counter() - began)
 
+    def _hold_prior(self) -> None:
+        """Scales of effects change between epochs only, and with them the prior."""
+        self.centre, scale = flat_prior(self.problem.layout, self.snapshot())
+        self.tightness = scale**-2.0
+
     def _visit(self, index: int, size: float) -> float:
-        layout, block = self.problem.layout, self.blocks[index]
+        layout, block = self.problem.layout, self.problem.block(self.groups[index])
         values = self._mixed()
         items = item_terms(layout, values, self.problem.features)
         result = self.family.step(values, items, block, size)
-        target = result.objective + log_prior(layout, values) / len(self.blocks)
+        away = flat_values(layout, values) - self.centre
+        target = result.objective - 0.5 * (away * away * self.tightness).sum() / len(self.groups)
         self.optimizer.zero_grad(set_to_none=True)
-        (-target * len(self.blocks) / self.n_events).backward()
+        (-target * len(self.groups) / self.n_events).backward()
         torch.nn.utils.clip_grad_norm_(self.trained, GRADIENT_NORM)
         self.optimizer.step()
         self.schedule.step()
@@ -231,6 +241,14 @@ class _Run:
     def snapshot(self) -> Globals:
         """A detached copy of the globals."""
         return {name: value.detach().clone() for name, value in self.values.items()}
+
+
+def _lightened(problem: Problem, given: Globals) -> Problem:
+    """Without covariates where their weights are zero and stay so, see `_Run._leave_rates`."""
+    kinds = problem.layout.kinds
+    only_rates = len(kinds.names[kinds.columns("rates")]) == len(kinds.names) > 0
+    idle = only_rates and not bool(given.get(COVARIATES, torch.zeros(1)).any())
+    return replace(problem, weightless=True) if idle else problem
 
 
 def move_into_text(layout: Layout, values: Globals, var: Tensor, features: Tensor) -> None:

@@ -17,6 +17,7 @@ from bayes_interest.emissions.ordered import OrderedEmission, bernoulli_emission
 from bayes_interest.events.surroundings import Kinds
 
 COVARIATES = "covariate_weight"
+HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 CONTEXT, CONTEXT_HEADS = "context_", 2
 
 
@@ -158,12 +159,21 @@ def prior(layout: Layout, name: str, values: Globals, like: Tensor) -> tuple[Ten
 
 def log_prior(layout: Layout, values: Globals) -> Tensor:
     """Log prior density of all parameters (of the logarithms, where so kept), a scalar."""
-    like = values["mean"]
-    total = like.new_zeros(())
-    for name in layout.shapes():
-        mean, scale = prior(layout, name, values, like)
-        total = total + torch.distributions.Normal(mean, scale).log_prob(values[name]).sum()
-    return total
+    centre, scale = flat_prior(layout, values)
+    away = (flat_values(layout, values) - centre) / scale
+    return -0.5 * (away * away).sum() - (scale.log() + HALF_LOG_TWO_PI).sum()
+
+
+def flat_prior(layout: Layout, values: Globals) -> tuple[Tensor, Tensor]:
+    """Means and scales of the Normal priors of all parameters in one row, (number,) each."""
+    each = [prior(layout, name, values, values["mean"]) for name in layout.shapes()]
+    centre, scale = ([part.reshape(-1) for part in parts] for parts in zip(*each, strict=True))
+    return torch.cat(centre), torch.cat(scale)
+
+
+def flat_values(layout: Layout, values: Globals) -> Tensor:
+    """All parameters in one row, (number,)."""
+    return torch.cat([values[name].reshape(-1) for name in layout.shapes()])
 
 
 def draw_prior(layout: Layout, generator: torch.Generator, like: Tensor) -> Globals:

@@ -11,10 +11,11 @@ import pandas as pd
 
 from bayes_interest.config import EmissionName, ModelConfig
 from bayes_interest.errors import ConfigError, DataWarning, EventError, ItemError
+from bayes_interest.events.columns import Coded
 from bayes_interest.events.history import History, make_history
 from bayes_interest.events.id_map import IdMap
 from bayes_interest.events.read import EventLog, ItemTable
-from bayes_interest.schema import ITEM_ID, KIND, TEXT, USER_ID, VALUE
+from bayes_interest.schema import ITEM_ID, TEXT, VALUE
 from bayes_interest.text.encoder import Encoder
 from bayes_interest.text.precomputed import PrecomputedVectors
 
@@ -47,13 +48,14 @@ class FamilyChoice:
 
 def choose_family(log: EventLog, config: ModelConfig) -> FamilyChoice:
     """The configured family, or the one that the values call for."""
-    if config.emission in ("bernoulli", "rating") and VALUE not in log.frame:
+    value = log.columns.value
+    if config.emission in ("bernoulli", "rating") and value is None:
         raise EventError(_no_value(log, config.emission))
     if config.emission != "auto":
         return FamilyChoice(config.emission, "as configured")
-    if VALUE not in log.frame:
+    if value is None:
         return FamilyChoice("choice", "the log has no value column: every event is a choice")
-    levels = np.unique(log.frame[VALUE].to_numpy(dtype=float))
+    levels = log.columns.levels()
     if len(levels) == 1:
         return FamilyChoice("choice", f"all values are {levels[0]:g}: every event is a choice")
     if config.positive_threshold is not None:
@@ -78,12 +80,11 @@ def code_outcomes(
     `positive_threshold` were seen but not chosen, and are not learned from.
     """
     n_events = len(log)
-    threshold = config.positive_threshold
-    if VALUE not in log.frame:
+    threshold, value = config.positive_threshold, log.columns.value
+    if value is None:
         if family != "choice":
             raise EventError(_no_value(log, family))
         return np.ones(n_events), np.ones(n_events, dtype=bool)
-    value = log.frame[VALUE].to_numpy(dtype=float)
     if family == "choice":
         chosen = np.ones(n_events, dtype=bool) if threshold is None else value >= threshold
         return chosen.astype(float), chosen
@@ -125,7 +126,7 @@ def check_informative(
                 "only one item was ever chosen: a choice needs at least two. With values of 0 "
                 'and 1 per event, emission="bernoulli" can work on a single item'
             )
-    elif len(np.unique(outcome)) < 2:
+    elif len(pd.unique(outcome)) < 2:
         raise EventError(
             f'all {len(outcome)} outcomes are equal: emission="{family.name}" has nothing to '
             'learn from. If every event is a positive one, use emission="choice"'
@@ -134,11 +135,13 @@ def check_informative(
 
 def kind_index(log: EventLog, kinds: tuple[str, ...]) -> np.ndarray:
     """Position of each event's kind; unknown kinds count as the reference, with a warning."""
-    if KIND not in log.frame or len(kinds) < 2:
-        return np.zeros(len(log), dtype=np.int64)
-    found = pd.Index(kinds).get_indexer(pd.Index(log.frame[KIND].astype(str)))
+    kind = log.columns.kind
+    if kind is None or len(kinds) < 2:
+        return np.zeros(len(log), dtype=np.int32)
+    place = pd.Index(kinds).get_indexer(pd.Index(kind.ids)).astype(np.int32)
+    found = place[kind.codes]
     if (found < 0).any():
-        example = log.frame[KIND].iloc[int(np.flatnonzero(found < 0)[0])]
+        example = kind.ids[kind.codes[int(np.flatnonzero(found < 0)[0])]]
         warnings.warn(
             f"kind {example!r} was not in the training log: {int((found < 0).sum())} events are "
             f"taken as {kinds[0]!r}. Rename it to a kind of that log ({', '.join(kinds[:5])}), or "
@@ -146,36 +149,32 @@ def kind_index(log: EventLog, kinds: tuple[str, ...]) -> np.ndarray:
             DataWarning,
             stacklevel=3,
         )
-    return np.where(found < 0, 0, found).astype(np.int64)
+    return found.clip(0)
 
 
 def learn_vocabulary(
     log: EventLog, table: ItemTable | None, family: str, absorb: np.ndarray
 ) -> Vocabulary:
     """Users and items by first appearance in time (chosen items first), kinds by frequency."""
-    items = IdMap.from_ids(log.frame[ITEM_ID].to_numpy()[absorb])
-    items = items.extend(log.frame[ITEM_ID].to_numpy())
+    columns = log.columns
+    chosen = columns.item.ids[pd.unique(columns.item.codes[absorb])]
+    items = IdMap.from_ids(chosen).extend(columns.item.ids)
     if table is not None:
-        _check_same_type(log.frame[ITEM_ID], table.frame[ITEM_ID])
+        _check_same_type(columns.item.ids, table.frame[ITEM_ID])
         items = items.extend(table.frame[ITEM_ID].to_numpy())
     kinds: tuple[str, ...] = ("",)
-    if KIND in log.frame:
-        kinds = tuple(
-            log.frame[KIND]
-            .astype(str)
-            .value_counts()
-            .sort_index(kind="stable")
-            .sort_values(ascending=False, kind="stable")
-            .index
-        )
+    if columns.kind is not None:
+        counts = np.bincount(columns.kind.codes, minlength=len(columns.kind.ids))
+        pairs = zip(-counts, columns.kind.ids, strict=True)
+        kinds = tuple(kind for _, kind in sorted(pairs))
     levels: tuple[float, ...] = ()
     if family == "rating":
-        levels = tuple(np.unique(log.frame[VALUE].to_numpy(dtype=float)).tolist())
-    return Vocabulary(IdMap.from_ids(log.frame[USER_ID].to_numpy()), items, kinds, levels)
+        levels = tuple(columns.levels().tolist())
+    return Vocabulary(IdMap.from_ids(columns.user.ids), items, kinds, levels)
 
 
-def _check_same_type(events: pd.Series[Any], items: pd.Series[Any]) -> None:
-    whole = [pd.api.types.is_integer_dtype(ids) for ids in (events, items)]
+def _check_same_type(events: np.ndarray, items: pd.Series[Any]) -> None:
+    whole = [pd.api.types.is_integer_dtype(ids.dtype) for ids in (events, items)]
     if whole[0] != whole[1] and len(items):
         names = ["integers" if flag else "strings" for flag in whole]
         raise ItemError(
@@ -187,9 +186,10 @@ def _check_same_type(events: pd.Series[Any], items: pd.Series[Any]) -> None:
 def log_history(log: EventLog, vocabulary: Vocabulary, family: str, config: ModelConfig) -> History:
     """The log as a History; ids must be in the vocabulary."""
     outcome, absorb = code_outcomes(log, family, config, vocabulary.levels)
+    columns = log.columns
     return make_history(
-        vocabulary.users.index_of(log.frame[USER_ID].to_numpy()),
-        vocabulary.items.index_of(log.frame[ITEM_ID].to_numpy()),
+        _indexed(columns.user, vocabulary.users),
+        _indexed(columns.item, vocabulary.items),
         log.seconds(),
         outcome,
         kind_index(log, vocabulary.kinds),
@@ -198,12 +198,23 @@ def log_history(log: EventLog, vocabulary: Vocabulary, family: str, config: Mode
     )
 
 
+def _indexed(column: Coded, known: IdMap) -> np.ndarray:
+    """Positions of a column's ids in a map, (event,) int32."""
+    place = known.index_of(column.ids).astype(np.int32)
+    if np.array_equal(place, np.arange(len(place))):
+        return column.codes  # the map was made of this column
+    return place[column.codes]
+
+
 def item_texts(ids: np.ndarray, log: EventLog | None, table: ItemTable | None) -> list[str]:
     """The text of each item: from the item table, else from its first event with text, else ""."""
     known: dict[object, str] = {}
-    if log is not None and TEXT in log.frame:
-        filled = log.frame[log.frame[TEXT] != ""].drop_duplicates(ITEM_ID)
-        known.update(zip(filled[ITEM_ID].tolist(), filled[TEXT].tolist(), strict=True))
+    columns = None if log is None else log.columns
+    if columns is not None and columns.text is not None:
+        event = np.flatnonzero((columns.text.ids != "")[columns.text.codes])
+        item, first = np.unique(columns.item.codes[event], return_index=True)
+        texts = columns.text.ids[columns.text.codes[event[first]]]
+        known.update(zip(columns.item.ids[item].tolist(), texts.tolist(), strict=True))
     if table is not None:
         filled = table.frame[table.frame[TEXT] != ""]
         known.update(zip(filled[ITEM_ID].tolist(), filled[TEXT].tolist(), strict=True))

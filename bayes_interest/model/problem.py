@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_interest.events.history import History, Padded, padded_batches
+from bayes_interest.events.history import History, Padded, length_batches, pad_users
 from bayes_interest.events.surroundings import Surroundings
-from bayes_interest.model.batch import Batch, EventTensors
+from bayes_interest.model.batch import Batch, StoredEvents
 from bayes_interest.model.candidates import CandidateRows
 from bayes_interest.model.parameters import Layout
 
@@ -28,16 +28,24 @@ class Problem:
     features: Tensor  # standardised text embeddings, (item, embed_dim)
     history: History
     texts: np.ndarray | None = None  # directions of the items' texts, (item, text_dim)
+    weightless: bool = False  # the covariates have no weight: nobody need work them out
 
     @cached_property
-    def events(self) -> EventTensors:
+    def events(self) -> StoredEvents:
         """The log's columns on the device."""
-        like = self.features
-        return EventTensors.of(self.history, like.dtype, like.device, None, self.rows.own())
+        if self.weightless:
+            found = StoredEvents.of(self.history, self.features, None)
+            return found.weightless(len(self.layout.kinds.names))
+        # Only a choice asks its covariates' index more than this.
+        rows = self.rows if self.layout.emission == "choice" else self._rows()
+        return StoredEvents.of(self.history, self.features, rows.own())
 
     @cached_property
     def rows(self) -> CandidateRows:
         """The covariates of each event."""
+        return self._rows()
+
+    def _rows(self) -> CandidateRows:
         layout = self.layout
         surroundings = Surroundings(self.history, layout.n_items, layout.kinds, self.texts)
         return CandidateRows(surroundings, np.arange(len(self.history)))
@@ -51,14 +59,17 @@ class Problem:
             size = min(size, MAX_CHOICE_TABLE // self.layout.n_items)
         return max(MIN_BATCH, size)
 
-    def blocks(self, batch_events: int) -> list[Padded]:
-        """All users with events in padded blocks."""
-        size = self.batch_size(batch_events)
-        return list(padded_batches(self.history, size, self.features.device))
+    def groups(self, batch_events: int) -> list[np.ndarray]:
+        """All users with events, those of one padded block together."""
+        return length_batches(self.history.lengths, self.batch_size(batch_events))
+
+    def block(self, users: np.ndarray) -> Padded:
+        """The events of some users."""
+        return pad_users(self.history, users, self.features.device)
 
     def batch(self, block: Padded) -> Batch:
         """The events of a block."""
-        return Batch.of(self.events, block)
+        return self.events.batch(block)
 
     def before(self, keep: np.ndarray, n_items: int) -> Problem:
         """The same problem with some events and the first `n_items` items only."""

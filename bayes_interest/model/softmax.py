@@ -134,6 +134,7 @@ class _Chunk:
         self.mean = values["mean"]
         self.vectors = items.vectors if sample is None else items.vectors[sample.index]
         offsets = items.offsets if sample is None else items.offsets[sample.index]
+        self.follows = self._succession()
         self.entries = self._entries(values)
         self.alike = choices.rows.surroundings.kinds.columns("likeness")
         table = torch.addmm(offsets, states, self.vectors.T)
@@ -141,6 +142,9 @@ class _Chunk:
             self.texts, self.like = self._likeness()
             blend = weighed(self.like.transpose(1, 2), values[COVARIATES][self.alike])
             table.addmm_(blend, self.texts.T)
+        if self.follows is not None:
+            column, what = self.follows
+            table.add_(what * values[COVARIATES][column])
         for columns, _, flat, value in self.entries:
             table.view(-1).scatter_add_(0, flat, weighed(value, values[COVARIATES][columns]))
         self.raw_own = self._own_logit(values)
@@ -173,16 +177,26 @@ class _Chunk:
         texts = texts if self.sample is None else texts[self.sample.index]
         return texts, rows.likeness(self.choices.events).to(self.states)
 
+    def _succession(self) -> tuple[int, Tensor] | None:
+        """Which covariate, and its values (event, candidate), where they come as a table."""
+        rows, width = self.choices.rows, self.vectors.shape[0]
+        place = np.arange(width) if self.sample is None else self.sample.position.cpu().numpy()
+        # Among all items always: the last bits of an event do not depend on those beside it.
+        found = rows.succession(self.choices.events, place, width, always=self.sample is None)
+        if found is None:
+            return None
+        return rows.surroundings.kinds.columns("succession").start, found.to(self.states)
+
     def _entries(self, values: Globals) -> Entries:
         out: Entries = []
         device, dtype = self.states.device, self.states.dtype
         wanted = None if self.sample is None else (self.sample.position >= 0).cpu().numpy()
-        for columns, row, column, value in self.choices.rows.entries(self.choices.events, wanted):
+        without = () if self.follows is None else ("succession",)
+        events = self.choices.events
+        for columns, row, column, value in self.choices.rows.entries(events, wanted, without):
             row, column, value = row.to(device), column.to(device), value.to(device, dtype)
             if self.sample is not None:
                 column = self.sample.position[column]
-                keep = column >= 0
-                row, column, value = row[keep], column[keep], value[keep]
             width = self.vectors.shape[0]
             out.append((columns, row, row * width + column, value))
         return out
@@ -215,6 +229,9 @@ class _Chunk:
             sums["log_reliability"].index_add_(0, choices.kind[other] - 1, slope[other])
         if COVARIATES in sums:
             sums[COVARIATES].add_((rest * choices.rho) @ choices.covariates)
+        if self.follows is not None:
+            column, what = self.follows
+            sums[COVARIATES][column] -= choices.rho @ torch.linalg.vecdot(self.probs, what)
         for columns, row, flat, value in self.entries:
             pulled = self.probs.view(-1).take(flat)
             pulled = pulled if self.raw is None else pulled * choices.rho[row]

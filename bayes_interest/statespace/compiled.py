@@ -79,6 +79,24 @@ def filter_kernel(
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
+def filter_to_end_kernel(
+    x: Array,
+    linear: Array,
+    precision: Array,
+    decay: Array,
+    variance: Array,
+    mean: Array,
+    cov: Array,
+) -> None:
+    """Move mean (user, dim) and cov (user, dim, dim) past all steps, in place."""
+    along = np.empty(x.shape[2], x.dtype)
+    for u in range(x.shape[0]):
+        for t in range(x.shape[1]):
+            h, lam = linear[u, t], precision[u, t]
+            _filter_step(x[u, t], h, lam, decay[u, t], variance[u, t], mean[u], cov[u], along)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
 def filter_smooth_kernel(
     x: Array,
     linear: Array,

@@ -130,6 +130,24 @@ def filter_states(
     return Filtered(mean, cov, projected, predicted[0], predicted[1], evidence.sum(-1))
 
 
+def filter_to_end(x: Tensor, sites: ScalarSites, walk: Transition) -> GaussianState:
+    """The state of `filter_states` after the last step alone; no other is kept."""
+    n_users, _, dim = x.shape
+    state = GaussianState.standard(n_users, dim, x)
+    if not _compilable(x, sites, walk):
+        for t in range(x.shape[1]):
+            before = predict(state, walk.decay[:, t], walk.variance[:, t])
+            along, mu, var = project(before, x[:, t])
+            state = absorb(before, along, (mu, var), (sites.linear[:, t], sites.precision[:, t]))
+        return state
+    from bayes_interest.statespace.compiled import filter_to_end_kernel
+
+    mean, cov = (part.contiguous().clone() for part in (state.mean, state.cov))
+    inputs = (x, sites.linear, sites.precision, walk.decay[..., 0], walk.variance)
+    filter_to_end_kernel(*(as_array(part) for part in (*inputs, mean, cov)))
+    return GaussianState(mean, cov)
+
+
 def _compilable(x: Tensor, sites: ScalarSites, walk: Transition, *more: Tensor) -> bool:
     """Compiled loops run on the CPU and know no autograd."""
     parts = (x, sites.linear, sites.precision, walk.decay, walk.variance, *more)
@@ -201,13 +219,15 @@ def filter_and_smooth(x: Tensor, sites: ScalarSites, walk: Transition) -> tuple[
         forward = filter_states(x, sites, walk)
         return forward.log_evidence, smooth_states(x, sites, walk, forward)
     from bayes_interest.statespace.compiled import filter_smooth_kernel
+    from bayes_interest.statespace.lanes import LEAST, filter_smooth_lanes
 
+    kernel = filter_smooth_kernel if len(x) < LEAST else filter_smooth_lanes
     mean, cov_x, score = (x.new_empty(x.shape) for _ in range(3))  # contiguous
     predictor_mean, predictor_var = x.new_empty(x.shape[:2]), x.new_empty(x.shape[:2])
     evidence = x.new_empty(x.shape[0])
     inputs = (x, sites.linear, sites.precision, walk.decay[..., 0], walk.variance)
     out = (mean, cov_x, score, predictor_mean, predictor_var, evidence)
-    _by_users(filter_smooth_kernel, [as_array(part) for part in (*inputs, *out)])
+    _by_users(kernel, [as_array(part) for part in (*inputs, *out)])
     return evidence, Smoothed(mean, predictor_mean, predictor_var, cov_x, score, None)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bayes_interest.events import succession
 from bayes_interest.model import softmax
 from bayes_interest.model.choice_bound import choice_objective, fit_choice_sites
 from bayes_interest.model.parameters import COVARIATES, Globals, item_terms, reliability
@@ -241,6 +242,23 @@ def test_working_in_pieces_changes_nothing(
     torch.testing.assert_close(pieces.moments.var, whole.moments.var, **close)
     for name, total in whole_sums.items():
         torch.testing.assert_close(pieces_sums[name], total, **close)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_successions_as_a_table_change_nothing(
+    sampled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = small_problem("choice")
+    drawn = draw_sample(frequency(small), 7, torch.Generator().manual_seed(0))
+    found = []
+    for full in (0.0, float("inf")):
+        monkeypatch.setattr(succession, "FULL", full)
+        seen, sums = look_at(small, drawn if sampled else None)
+        found.append([seen.log_prob, seen.moments.mean, seen.moments.var, *sums.values()])
+    columns = small.layout.kinds.columns("succession")
+    assert columns.stop > columns.start
+    for table, entries in zip(*found, strict=True):
+        torch.testing.assert_close(table, entries, rtol=1e-12, atol=1e-12)
 
 
 def test_logits_of_500_stay_finite() -> None:

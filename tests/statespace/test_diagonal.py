@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bayes_interest.statespace import diagonal
 from bayes_interest.statespace.diagonal import (
     DiagonalSites,
     filter_diagonal,
@@ -122,3 +123,35 @@ def test_padding_and_user_order_change_nothing() -> None:
     torch.testing.assert_close(
         forward_there.log_evidence, forward.log_evidence[order], rtol=1e-13, atol=1e-13
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_compiled_loops_are_the_eager_ones(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites, walk = problem(13.0)
+    sites = DiagonalSites(sites.linear.to(dtype), sites.precision.to(dtype))
+    walk = Transition(walk.decay.to(dtype), walk.variance.to(dtype))
+    generator = torch.Generator().manual_seed(1)
+    start = torch.rand(2, USERS, DIM, generator=generator, dtype=torch.float64).to(dtype)
+    found = []
+    for compilable in (True, False):
+        if not compilable:
+            monkeypatch.setattr(diagonal, "_compilable", lambda *parts: False)
+        forward = filter_diagonal(sites, walk, (start[0], start[1]))
+        found.append(
+            [*vars(forward).values(), *vars(smooth_diagonal(sites, walk, forward)).values()]
+        )
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    for ours, eager in zip(*found, strict=True):
+        assert ours.dtype == dtype
+        torch.testing.assert_close(ours, eager, rtol=tolerance, atol=tolerance)
+
+
+def test_a_gradient_is_not_lost_in_the_compiled_loop() -> None:
+    sites, walk = problem()
+    variance = walk.variance.clone().requires_grad_()
+    forward = filter_diagonal(sites, Transition(walk.decay, variance))
+    (slope,) = torch.autograd.grad(forward.log_evidence.sum(), variance)
+    wanted = smooth_diagonal(sites, walk, filter_diagonal(sites, walk)).variance_score
+    torch.testing.assert_close(slope, wanted, rtol=1e-8, atol=1e-10)

@@ -245,9 +245,10 @@ def test_float32_is_float64_to_four_digits(gap_days: float, drift_scale: float) 
     assert max(worst.values()) < 1e-4, worst
 
 
+@pytest.mark.parametrize("n_users", [5, 41], ids=["one by one", "side by side"])
 @REVERSION
-def test_both_passes_at_once_are_the_two_passes(half_life_days: float | None) -> None:
-    problem = regression(12, half_life_days=half_life_days)
+def test_both_passes_at_once_are_the_two_passes(half_life_days: float | None, n_users: int) -> None:
+    problem = regression(12, n_users=n_users, half_life_days=half_life_days)
     forward, smoothed = problem.solve()
     evidence, at_once = filter_and_smooth(problem.x, problem.sites, problem.walk)
     assert_close(evidence, forward.log_evidence, 1e-12)
@@ -262,8 +263,9 @@ def test_both_passes_at_once_are_the_two_passes(half_life_days: float | None) ->
     assert torch.equal(again, evidence[order])
 
 
-def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = regression(13)
+@pytest.mark.parametrize("n_users", [5, 70], ids=["one by one", "side by side"])
+def test_threads_change_nothing(n_users: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = regression(13, n_users=n_users)
     alone = filter_and_smooth(problem.x, problem.sites, problem.walk)
     monkeypatch.setattr(kalman, "THREAD_WORK", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
