@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from bayes_interest.interest_model import InterestModel
     from bayes_interest.model.simulate import Simulation, simulate
     from bayes_interest.posterior.catalogue_themes import discover_themes, themes_between
+    from bayes_interest.posterior.stream import InterestStream
+    from bayes_interest.posterior.stream_settings import Forecast
     from bayes_interest.posterior.themes_by_column import themes_by_column
     from bayes_interest.ranking.above import ItemsAbove
     from bayes_interest.ranking.explain import Explanation
@@ -71,9 +73,11 @@ __all__ = [
     "ExposedInterest",
     "FeedbackStart",
     "FitConfig",
+    "Forecast",
     "HashingEncoder",
     "InputError",
     "InterestModel",
+    "InterestStream",
     "ItemError",
     "ItemTable",
     "ItemsAbove",
@@ -122,8 +126,10 @@ _HOME: Final = {
     "ExposedInterest": "bayes_interest.exposed_interest",
     "FeedbackStart": "bayes_interest.evaluation.policies",
     "FitConfig": "bayes_interest.config",
+    "Forecast": "bayes_interest.posterior.stream_settings",
     "HashingEncoder": "bayes_interest.text.hashing",
     "InterestModel": "bayes_interest.interest_model",
+    "InterestStream": "bayes_interest.posterior.stream",
     "ItemTable": "bayes_interest.events.read",
     "ItemsAbove": "bayes_interest.ranking.above",
     "ModelConfig": "bayes_interest.config",

@@ -24,6 +24,7 @@ from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.probability_map import MethodName
 from bayes_interest.posterior.recalibration import recalibrated
 from bayes_interest.posterior.storage import load_posterior, save_posterior
+from bayes_interest.posterior.stream import InterestStream
 from bayes_interest.posterior.summary import summary
 from bayes_interest.ranking.above import ItemsAbove, items_above
 from bayes_interest.ranking.explain import Explanation, explain
@@ -138,6 +139,12 @@ class InterestModel:
         certainty is below `abstain` the fallback, whose items they get: "popular" (the ranking of
         somebody without events, scored so) or given item ids, best first ("list"). mean to
         p_top_k stay the user's own. With 0 the figure is shown and nobody falls back.
+
+        `n_draws` joint draws of every item give p_top_k and all that needs them. With `n_draws=0`,
+        by "mean", "lower" or "upper" of bernoulli and rating, there are none and no p_top_k: the
+        same slates and intervals at about the price of ranking by a product of vectors, for
+        catalogues and user lists of any size (models without draws of the globals; see
+        `ranking/shortlist.py`).
 
         `raw` leaves out what `recalibrate` has learned.
         """
@@ -323,6 +330,21 @@ class InterestModel:
         self._posterior = answers.update(self.posterior, log, table, self.encoder)
         return self
 
+    def stream(self, *, allow_future: bool = False) -> InterestStream[InterestModel]:
+        """A stream that absorbs events one at a time, in microseconds, beside this model.
+
+        `stream.observe(user, item, timestamp, value)` forecasts an event and absorbs it;
+        `stream.model()` is the model with everything absorbed. `allow_future` takes timestamps more
+        than one day after now. For many events at once `update` is quicker.
+        """
+        return InterestStream(self.posterior, self._with, allow_future)
+
+    def _with(self, posterior: Posterior) -> InterestModel:
+        """Another model of the same encoder."""
+        model = InterestModel(self.config, self.encoder)
+        model._posterior = posterior
+        return model
+
     def recalibrate(
         self,
         events: object | None,
@@ -486,10 +508,20 @@ class InterestModel:
 
     @classmethod
     def load(
-        cls, folder: str | Path, device: str = "cpu", encoder: Encoder | None = None
+        cls,
+        folder: str | Path,
+        device: str = "cpu",
+        encoder: Encoder | None = None,
+        *,
+        verify: bool | None = None,
     ) -> InterestModel:
-        """Read a saved model. Its encoder is rebuilt from the folder when a new text needs it."""
-        posterior = load_posterior(folder, device)
+        """Read a saved model. Its encoder is rebuilt from the folder when a new text needs it.
+
+        Files over 64 MiB are mapped into memory: states and history are read as they are asked for,
+        and checked by their size alone; `verify=True` reads all of them and compares checksums,
+        `verify=False` compares none. Nothing done to the model changes the files.
+        """
+        posterior = load_posterior(folder, device, verify)
         if encoder is None and posterior.encoder_spec is not None:
             encoder = encoder_from_spec(posterior.encoder_spec)
         model = cls(posterior.config, encoder)

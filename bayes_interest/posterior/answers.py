@@ -107,8 +107,8 @@ def widened(
     posterior: Posterior, log: EventLog, table: ItemTable | None, encoder: Encoder
 ) -> Posterior:
     """The posterior with the users and items of a log and an item table added."""
-    posterior = posterior.with_users(log.frame[USER_ID].to_numpy())
-    wanted = log.frame[ITEM_ID].to_numpy()
+    posterior = posterior.with_users(log.columns.user.ids)
+    wanted = log.columns.item.ids
     if table is not None:
         wanted = np.concatenate((table.frame[ITEM_ID].to_numpy(), wanted))
     known = posterior.vocabulary.items

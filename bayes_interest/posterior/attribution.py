@@ -163,7 +163,7 @@ def kept_of_states(posterior: Posterior, found: Forecasts) -> np.ndarray:
     assert found.state_cov is not None
     history, values, like = found.history, posterior.values, found.state_mean
     item, kind = (
-        torch.as_tensor(index, device=like.device)
+        torch.as_tensor(index, dtype=torch.long, device=like.device)
         for index in (history.item_index, history.kind_index)
     )
     rho, state = reliability(values, kind), found.state_mean

@@ -121,7 +121,7 @@ class _Slice:
         first = posterior.first_seconds.copy()
         np.minimum.at(first, history.item_index, history.seconds)
         cold = torch.as_tensor(first[None, :] >= history.seconds[part, None]).to(base)
-        own = torch.as_tensor(history.item_index[part], device=base.device)
+        own = torch.as_tensor(history.item_index[part], dtype=torch.long, device=base.device)
         entries = [
             (columns, (row * base.shape[1] + item).to(base.device), value.to(base))
             for columns, row, item, value in found.rows.entries(part)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from bayes_interest.config import FitConfig, ModelConfig
@@ -72,9 +73,9 @@ def prepare(
     family = choose_family(log, config)
     levels = ()
     if family.name == "rating":
-        levels = tuple(np.unique(log.frame["value"].to_numpy(dtype=float)).tolist())
+        levels = tuple(log.columns.levels().tolist())
     outcome, use = code_outcomes(log, family.name, config, levels)
-    n_fit = int(log.frame["item_id"][use].nunique())
+    n_fit = len(pd.unique(log.columns.item.codes[use]))
     check_informative(outcome, use, n_fit, family)
     vocabulary = learn_vocabulary(log, table, family.name, use)
     history = log_history(log, vocabulary, family.name, config)
@@ -324,7 +325,7 @@ def _search(
 def _varied(full: Problem, early: np.ndarray) -> bool:
     if full.layout.emission == "choice":
         return True
-    return len(np.unique(full.history.outcome[early])) == len(np.unique(full.history.outcome))
+    return len(pd.unique(full.history.outcome[early])) == len(pd.unique(full.history.outcome))
 
 
 class _Watch:

@@ -22,15 +22,25 @@ from bayes_interest.model.batch import Batch, EventTensors
 from bayes_interest.model.candidates import CandidateRows
 from bayes_interest.model.choice_bound import flat_choices
 from bayes_interest.model.context import Tokens, context_after, encode_events, reach
-from bayes_interest.model.filtering import Belief, filter_choice, filter_scalar
+from bayes_interest.model.filtering import (
+    Belief,
+    compilable,
+    filter_choice,
+    filter_events,
+    filter_scalar,
+)
+from bayes_interest.model.parameters import COVARIATES, emission_of
 from bayes_interest.model.problem import event_positions
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.progress import bar
 from bayes_interest.schema import SECONDS_PER_DAY
 
 FILTER_EVENTS = 16_384
+CHOICE_FILTER_EVENTS = 131_072
+"""A step of the filter looks at the softmax of all users at once: the more, the fewer steps."""
 ROUND_NUMBER = 64
 CONTEXT_EVENTS = 4_096
+ABSORB_EVENTS = 250_000
 
 
 @dataclass(frozen=True)
@@ -79,17 +89,19 @@ def candidate_rows(posterior: Posterior, history: History) -> CandidateRows:
 
 
 def filter_history(
-    posterior: Posterior, history: History, keep_cov: bool = False
+    posterior: Posterior, history: History, keep_cov: bool = False, keep: bool = True
 ) -> tuple[Forecasts, Belief, np.ndarray]:
     """Forecast and absorb every event; returns also beliefs and times after each user's last.
 
-    `history` must use the posterior's users and items. Nothing of `posterior` is changed.
+    `history` must use the posterior's users and items. Nothing of `posterior` is changed. Without
+    `keep` forecasts may be left empty: for those who want the beliefs alone.
     """
     check_order(posterior, history)
     rows = candidate_rows(posterior, history)
-    found, after = _filtered(posterior, history, rows, keep_cov)
+    own = rows.own()
+    found, after = _filtered(posterior, history, rows, own, keep, keep_cov)
     if posterior.members:
-        parts = [_filtered(one, history, rows, keep_cov) for one in posterior.each]
+        parts = [_filtered(one, history, rows, own, keep, keep_cov) for one in posterior.each]
         found = replace(found, members=tuple(part[0] for part in parts))
         after = Belief(after.mean, after.cov, tuple(part[1] for part in parts))
     latest = np.full(len(posterior.last_seconds), -np.inf)
@@ -98,17 +110,30 @@ def filter_history(
 
 
 def _filtered(
-    posterior: Posterior, history: History, rows: CandidateRows, keep_cov: bool
+    posterior: Posterior,
+    history: History,
+    rows: CandidateRows,
+    own: np.ndarray,
+    keep: bool,
+    keep_cov: bool,
 ) -> tuple[Forecasts, Belief]:
-    """At one setting of the globals."""
+    """At one setting of the globals; `own` are the covariates of the events' items."""
+    like, context = posterior.features, contexts(posterior, rows)
+    last = posterior.last_seconds
+    events = EventTensors.of(history, like.dtype, like.device, last, own, context)
+    layout, values, items = posterior.layout, posterior.values, posterior.items
+    cov, before = posterior.item_cov, posterior.belief
+    if compilable(emission_of(layout, values), items, cov, before):
+        found, after = filter_events(
+            layout, values, items, cov, events, history.start, before, keep, keep_cov
+        )
+        seen = (found.state_mean, found.state_cov, found.mean, found.var)
+        return Forecasts(history, *seen, None, rows, context), after
     out = _Collector(posterior, history, rows, keep_cov)
     after = Belief(posterior.belief.mean.clone(), posterior.belief.cov.clone())
-    like, context = posterior.features, contexts(posterior, rows)
-    events = EventTensors.of(
-        history, like.dtype, like.device, posterior.last_seconds, rows.own(), context
-    )
-    blocks = padded_batches(history, FILTER_EVENTS, out.mean.device)
-    total = len(length_batches(history.lengths, FILTER_EVENTS))
+    size = CHOICE_FILTER_EVENTS if posterior.belief.diagonal else FILTER_EVENTS
+    blocks = padded_batches(history, size, out.mean.device)
+    total = len(length_batches(history.lengths, size))
     for block in bar(blocks, total=total, desc="filter", unit="block"):
         users, block = block.users, filled(block)
         start = Belief(after.mean[block.users], after.cov[block.users])
@@ -242,10 +267,46 @@ def moments_of(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) -> 
 
 
 def absorb(posterior: Posterior, history: History) -> Posterior:
-    """The posterior after more events of its users and items: one filter step per event."""
-    forecasts, belief, last = filter_history(posterior, history)
-    joined = join_histories(posterior.history, forecasts.history, len(posterior.vocabulary.users))
-    return replace(posterior, belief=belief, last_seconds=last, history=joined)
+    """The posterior after more events of its users and items: one filter step per event.
+
+    Users are filtered so many events at a time, and forecasts of no more than these are held.
+    """
+    check_order(posterior, history)
+    each = posterior.each or (posterior,)
+    weights = [one.values[COVARIATES] for one in each if COVARIATES in one.values]
+    idle = not any(bool(weight.any()) for weight in weights)
+    rows = replace(candidate_rows(posterior, history), weightless=idle)
+    after, last = posterior.belief.copy(), posterior.last_seconds.copy()
+    ranges = list(history.user_ranges(ABSORB_EVENTS))
+    for users in bar(ranges, desc="filter", unit="block"):
+        _absorb_users(posterior, history, rows, slice(*users), (after, last))
+    joined = join_histories(posterior.history, history, len(posterior.vocabulary.users))
+    return replace(posterior, belief=after, last_seconds=last, history=joined)
+
+
+def _absorb_users(
+    posterior: Posterior,
+    history: History,
+    rows: CandidateRows,
+    users: slice,
+    out: tuple[Belief, np.ndarray],
+) -> None:
+    """Write the states and last times of some users after their events to `out`."""
+    (after, last), part = out, history.of_users(users.start, users.stop)
+    events = slice(*history.start[[users.start, users.stop]])
+    own = replace(
+        posterior,
+        belief=posterior.belief.take(users),
+        last_seconds=posterior.last_seconds[users],
+    )
+    found = replace(rows, moment=rows.moment[events])
+    covariates = found.own()
+    pairs = zip((after, *after.members), (own, *own.each), strict=True)
+    for whole, one in pairs:
+        end = _filtered(one, part, found, covariates, keep=False, keep_cov=False)[1]
+        whole.mean[users], whole.cov[users] = end.mean, end.cov
+    some = np.flatnonzero(part.lengths)
+    last[users.start + some] = part.seconds[part.start[some + 1] - 1]
 
 
 def restarted(posterior: Posterior) -> Posterior:

@@ -81,6 +81,13 @@ class Posterior:
         return item_terms(self.layout, self.values, self.features)
 
     @cached_property
+    def item_widths(self) -> np.ndarray:
+        """What bounds each item's variance on the CPU, (item, 6); see `item_widths.py`."""
+        from bayes_interest.posterior.item_widths import item_widths  # numba is slow to load
+
+        return item_widths(self.items.vectors, self.item_cov)
+
+    @cached_property
     def texts(self) -> np.ndarray | None:
         """Directions of the items' texts, where the predictor compares them, (item, text_dim)."""
         if not self.layout.likeness:
@@ -100,6 +107,10 @@ class Posterior:
         """Events of every kind per (user, item)."""
         everything = replace(self.history, absorb=np.ones(len(self.history), dtype=bool))
         return user_item_counts(everything, self.layout.n_items)
+
+    def seen_by(self, user: int) -> np.ndarray:
+        """Items that one user has events of, sorted; quicker than `seen` for a few users."""
+        return np.unique(self.history.item_index[self.history.span(user)])
 
     @property
     def level(self) -> int:

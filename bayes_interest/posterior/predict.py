@@ -23,7 +23,7 @@ from bayes_interest.errors import ConfigError, InputError, TimeOrderError
 from bayes_interest.events.history import History
 from bayes_interest.model.candidates import CandidateRows, extra_table
 from bayes_interest.model.filtering import Belief
-from bayes_interest.model.parameters import emission_of
+from bayes_interest.model.parameters import COVARIATES, emission_of
 from bayes_interest.posterior.online import Forecasts, contexts, moments_of
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.probability_map import EDGE, ProbabilityMap
@@ -134,6 +134,10 @@ def _advanced(
 
 def circumstances(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) -> Tensor:
     """Extra predictor of every item for users at moments: popularity, repeats, novelty."""
+    weight = posterior.values.get(COVARIATES)
+    if weight is None or not bool(weight.any()):  # then nobody need look through the log
+        nothing = posterior.features.new_zeros(len(users), posterior.layout.n_items)
+        return nothing + novelty(posterior, seconds)
     rows = moments_of(posterior, users, seconds)
     extra = extra_table(rows.surroundings, rows.moment, posterior.values)
     return extra + novelty(posterior, seconds)

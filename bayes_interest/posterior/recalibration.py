@@ -155,9 +155,9 @@ def _choice_evidence(posterior: Posterior, found: Forecasts, events: np.ndarray)
         index = torch.as_tensor(part, device=posterior.features.device)
         extra = circumstances_of_events(posterior, history, part, found.rows)
         logits = draw_predictors(posterior, found.belief(index), extra, CHOICE_DRAWS)
-        kind = torch.as_tensor(history.kind_index[part], device=index.device)
+        kind = torch.as_tensor(history.kind_index[part], dtype=torch.long, device=index.device)
         logits = logits * reliability(posterior.values, kind)[:, None, None]
-        own = torch.as_tensor(history.item_index[part], device=index.device)
+        own = torch.as_tensor(history.item_index[part], dtype=torch.long, device=index.device)
         for place, slope in enumerate(SLOPE_GRID):
             out[at : at + size, place] = _loss(logits * float(slope), own).cpu().numpy()
     return out

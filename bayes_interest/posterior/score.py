@@ -178,7 +178,7 @@ class _Ranker:
             mass = met.mean(1)
             scores = scores * mass
             drawn = None if drawn is None else drawn * met
-        own = torch.as_tensor(self.history.item_index[part], device=scores.device)
+        own = torch.as_tensor(self.history.item_index[part], dtype=torch.long, device=scores.device)
         row = torch.arange(len(part), device=scores.device)
         mine = scores[row, own][:, None]
         competes = scores >= mine
@@ -271,7 +271,7 @@ def _own_predictors(
     """Of the events' own items, counted from the level's cut, and the outcomes' probabilities."""
     assert found.mean is not None
     assert found.var is not None
-    kind = torch.as_tensor(found.history.kind_index[part], device=index.device)
+    kind = torch.as_tensor(found.history.kind_index[part], dtype=torch.long, device=index.device)
     mean, var = found.mean[index], found.var[index]
     outcome = torch.as_tensor(found.history.outcome[part]).to(mean)
     chance = emission_of(posterior.layout, posterior.values).predictive(mean, var, outcome)
@@ -303,11 +303,11 @@ def _choice_rows(
     index = torch.as_tensor(part, device=posterior.features.device)
     belief = found.belief(index)
     extra = circumstances_of_events(posterior, history, part, found.rows)
-    kind = torch.as_tensor(history.kind_index[part], device=index.device)
+    kind = torch.as_tensor(history.kind_index[part], dtype=torch.long, device=index.device)
     logits = draw_predictors(posterior, belief, extra, n_draws)
     probs = interest_probabilities(posterior, logits)
     mean = probs.mean(1)
-    own = torch.as_tensor(history.item_index[part], device=index.device)
+    own = torch.as_tensor(history.item_index[part], dtype=torch.long, device=index.device)
     row = torch.arange(len(part), device=index.device)
     interval = draws_interval(probs[row, :, own].T, prob)
     # The interest probability is that of the reference kind; the outcome has its own.

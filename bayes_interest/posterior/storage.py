@@ -4,6 +4,11 @@ A save writes new data files under names never used before, then replaces `manif
 names them with sizes and checksums, in one step. So the folder holds one whole model at every
 moment: the old one until that step, the new one after it. Only then are files removed that the
 manifest does not name.
+
+A large file of arrays is not read when a model is loaded but mapped into memory: the states and the
+history in it are read from the disk page by page as somebody asks for them. The mapping is private:
+nothing that is done to a loaded model reaches the file, and the file stays readable to it when
+another save has removed its name.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors import numpy as safe
 from torch import Tensor
 
@@ -54,6 +59,11 @@ _MANIFEST_DRAFT: Final = ("manifest", "json")
 _OURS: Final = re.compile(
     "|".join(rf"{part}-[0-9a-f]{{32}}\.{end}" for part, end in (*_FILES.items(), _MANIFEST_DRAFT))
 )
+MAP_BYTES: Final = 64 * 2**20
+"""A larger file of arrays is mapped rather than read."""
+_MAPPABLE: Final = ("tensors", "arrays")
+_LARGE: Final = ("belief.", "members/mean", "members/cov", "history.", "last_seconds")
+"""What grows with users and events stays in the mapping; the rest is copied."""
 _HISTORY: Final = tuple(field.name for field in fields(History) if field.name != "n_users")
 _MAP: Final = ("raw", "mapped", "evidence")
 _NO_FOLDER_SYNC: Final = (errno.EINVAL, errno.ENOTSUP)
@@ -89,8 +99,13 @@ def save_posterior(posterior: Posterior, folder: str | Path) -> None:
         ) from err
 
 
-def load_posterior(folder: str | Path, device: str = "cpu") -> Posterior:
+def load_posterior(
+    folder: str | Path, device: str = "cpu", verify: bool | None = None
+) -> Posterior:
     """The posterior that `save_posterior` wrote: same bits, same ids, tensors on `device`.
+
+    `verify` compares checksums, for which a file is read from end to end: of all files, of none, or
+    with None of those that are not mapped. Sizes are always compared.
 
     Raises:
         StorageError: no model there, a file missing or damaged, or a newer format.
@@ -98,7 +113,7 @@ def load_posterior(folder: str | Path, device: str = "cpu") -> Posterior:
     """
     folder, place = Path(folder), resolve_device(device)
     logger.debug("loading the model in %s", folder)
-    manifest, parts = _read_parts(folder)
+    manifest, parts = _read_parts(folder, verify)
     try:
         return _rebuild(parts, place)
     except (KeyError, TypeError, ValueError, SafetensorError) as err:
@@ -218,13 +233,37 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} {value!r} has no place in JSON")
 
 
-def _rebuild(parts: dict[str, bytes], device: torch.device) -> Posterior:
+@dataclass(frozen=True)
+class _Mapped:
+    """The arrays of a file, in its pages."""
+
+    arrays: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, path: Path) -> _Mapped:
+        with safe_open(path, framework="pt") as file:
+            return cls({name: file.get_tensor(name).numpy() for name in file.keys()})  # noqa: SIM118
+
+
+def _in_memory(
+    part: bytes | _Mapped, copy: Callable[[np.ndarray], Any], wrap: Callable[[np.ndarray], Any]
+) -> dict[str, Any]:
+    """Copies of a file's arrays; large ones of a mapped file stay where they are."""
+    if isinstance(part, bytes):
+        return {name: copy(array) for name, array in safe.load(part).items()}
+    return {
+        name: wrap(array) if name.startswith(_LARGE) else copy(array)
+        for name, array in part.arrays.items()
+    }
+
+
+def _rebuild(parts: dict[str, Any], device: torch.device) -> Posterior:
     """The inverse of `_contents`."""
     settings = json.loads(parts["settings"])
     # torch.tensor copies into memory aligned as torch's own: alignment can change the last bit
-    stored = safe.load(parts["tensors"])
-    tensors = {name: torch.tensor(array, device=device) for name, array in stored.items()}
-    arrays = {name: np.array(array) for name, array in safe.load(parts["arrays"]).items()}
+    copied = partial(torch.tensor, device=device)
+    tensors = _in_memory(parts["tensors"], copied, partial(torch.as_tensor, device=device))
+    arrays = _in_memory(parts["arrays"], np.array, np.asarray)
     return Posterior(
         config=ModelConfig.from_dict(settings["config"]),
         layout=_layout(settings["layout"]),
@@ -362,13 +401,15 @@ def _package_version() -> str:
 # ------------------------------------------------------------ reading files
 
 
-def _read_parts(folder: Path) -> tuple[_Manifest, dict[str, bytes]]:
+def _read_parts(folder: Path, verify: bool | None) -> tuple[_Manifest, dict[str, bytes | _Mapped]]:
     """Manifest and checked contents. A save that ends while we read is followed, not an error."""
     manifest = _Manifest.read(folder)
     while True:
         try:
             return manifest, {
-                part: _read_checked(folder / entry.file, entry)
+                part: _map_checked(folder / entry.file, entry, verify)
+                if part in _MAPPABLE and entry.bytes > MAP_BYTES
+                else (_read_sized if verify is False else _read_checked)(folder / entry.file, entry)
                 for part, entry in manifest.files.items()
             }
         except StorageError:
@@ -378,22 +419,56 @@ def _read_parts(folder: Path) -> tuple[_Manifest, dict[str, bytes]]:
             manifest = newer
 
 
-def _read_checked(path: Path, entry: _Entry) -> bytes:
-    advice = "restore the folder from a copy, or save the model again"
-    try:
+_ADVICE: Final = "restore the folder from a copy, or save the model again"
+
+
+def _read_sized(path: Path, entry: _Entry) -> bytes:
+    with _named(path):
         data = path.read_bytes()
+    _check_size(path, len(data), entry)
+    return data
+
+
+def _read_checked(path: Path, entry: _Entry) -> bytes:
+    data = _read_sized(path, entry)
+    _check_sum(path, hashlib.sha256(data).hexdigest(), entry)
+    return data
+
+
+def _map_checked(path: Path, entry: _Entry, verify: bool | None) -> _Mapped:
+    with _named(path):
+        _check_size(path, path.stat().st_size, entry)
+        if verify:
+            with path.open("rb") as handle:
+                _check_sum(path, hashlib.file_digest(handle, "sha256").hexdigest(), entry)
+        try:
+            return _Mapped.of(path)
+        except SafetensorError as err:
+            raise StorageError(f"{path} cannot be read ({err}); {_ADVICE}") from err
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Troubles of the file system as StorageError."""
+    try:
+        yield
     except FileNotFoundError as err:
-        raise StorageError(f"{path}, which {MANIFEST} names, is missing; {advice}") from err
+        raise StorageError(f"{path}, which {MANIFEST} names, is missing; {_ADVICE}") from err
     except OSError as err:
         raise StorageError(f"{path} cannot be read: {err.strerror or err}") from err
-    if len(data) != entry.bytes:
+
+
+def _check_size(path: Path, size: int, entry: _Entry) -> None:
+    if size != entry.bytes:
         raise StorageError(
-            f"{path} has {len(data)} bytes instead of {entry.bytes}: it is incomplete or was "
-            f"changed; {advice}"
+            f"{path} has {size} bytes instead of {entry.bytes}: it is incomplete or was "
+            f"changed; {_ADVICE}"
         )
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise StorageError(f"{path} was changed after it was saved (checksum differs); {advice}")
-    return data
+
+
+def _check_sum(path: Path, found: str, entry: _Entry) -> None:
+    if found != entry.sha256:
+        raise StorageError(f"{path} was changed after it was saved (checksum differs); {_ADVICE}")
 
 
 # ------------------------------------------------------------ writing files

@@ -15,6 +15,7 @@ from bayes_interest.errors import ItemError, TimeOrderError
 from bayes_interest.events.history import make_history
 from bayes_interest.events.read import read_events
 from bayes_interest.model.prepare import log_history
+from bayes_interest.posterior import online
 from bayes_interest.posterior.interest import interest
 from bayes_interest.posterior.online import absorb, contexts, moments_of, needed, restarted
 from bayes_interest.posterior.posterior import Posterior
@@ -139,6 +140,23 @@ def test_needed_are_the_last_absorbed_events_before_each_moment(reach: int) -> N
         wanted[earlier[-reach:]] = True
     assert wanted.any()
     assert np.array_equal(needed(log, moments, reach), wanted)
+
+
+@pytest.mark.parametrize("name", ["FILTER_EVENTS", "CHOICE_FILTER_EVENTS"])
+def test_the_size_of_the_filters_blocks_changes_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emission: EmissionName = "choice" if name.startswith("CHOICE") else "bernoulli"
+    fitted = model(emission)
+    whole = restarted(fitted.posterior)
+    history = fitted.posterior.history
+    found, after, _ = online.filter_history(whole, history)
+    monkeypatch.setattr(online, name, 64)
+    pieces, end, _ = online.filter_history(whole, history)
+    close = {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(pieces.state_mean, found.state_mean, **close)
+    torch.testing.assert_close(end.mean, after.mean, **close)
+    torch.testing.assert_close(end.cov, after.cov, **close)
 
 
 @pytest.mark.parametrize("emission", FAMILIES)
