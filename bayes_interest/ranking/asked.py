@@ -67,7 +67,7 @@ def each_user(
         allowed = np.zeros(posterior.layout.n_items, dtype=bool)
         allowed[candidates] = True
         if exclude_seen:
-            allowed[posterior.seen[user].indices] = False
+            allowed[posterior.seen_by(user)] = False
         yield Asked(row, int(user), one, extra, torch.as_tensor(allowed, device=one.mean.device))
 
 

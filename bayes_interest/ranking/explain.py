@@ -293,7 +293,7 @@ def _next_observations(
     posterior = asked.posterior
     what = np.unique(find_items(posterior, candidates, "candidates"))
     if candidates is None:
-        met = posterior.seen[asked.user].indices
+        met = posterior.seen_by(asked.user)
         what = what if len(met) == len(what) else np.setdiff1d(what, met)
     expected = expected_variances(posterior, asked.belief, asked.rows, asked.item, what)
     best = np.argsort(expected, kind="stable")[:n_next]

@@ -14,6 +14,8 @@ from bayes_interest.errors import ConfigError
 from bayes_interest.posterior.predict import Interval, check_draws, check_prob
 
 RankBy = Literal["mean", "lower", "upper", "thompson", "p_top_k", "diverse"]
+POINTS = ("mean", "lower", "upper")
+"""Those that need no joint draws."""
 POPULAR = "popular"
 
 
@@ -30,7 +32,7 @@ class RankOptions:
     prob: float
     """Mass of all intervals."""
     n_draws: int
-    """Joint draws."""
+    """Joint draws; 0 for none, and then no p_top_k."""
     seed: int
     """Of the draws."""
     looks: int | None = None
@@ -46,7 +48,7 @@ class RankOptions:
         """Check every field."""
         check_prob(self.prob)
         check_rank_arguments(self.by, self.k, self.seed)
-        check_draws(self.n_draws)
+        self._check_draws()
         if self.looks is not None and (self.by != "diverse" or not _whole(self.looks, 1)):
             raise ConfigError(
                 f"looks={self.looks!r}: expected a whole number >= 1 together with "
@@ -60,6 +62,24 @@ class RankOptions:
         if isinstance(self.fallback, (str, bytes)) and self.fallback != POPULAR:
             raise ConfigError(
                 f'fallback={self.fallback!r}: expected "{POPULAR}" or a list of item ids'
+            )
+
+    @property
+    def without_draws(self) -> bool:
+        """Whether intervals are all that is wanted."""
+        return not self.n_draws
+
+    def _check_draws(self) -> None:
+        if not _whole(self.n_draws, 0) or self.n_draws:
+            check_draws(self.n_draws)
+            return
+        wanted = [name for name in ("rank_intervals",) if getattr(self, name)]
+        wanted += [] if self.abstain is None else [f"abstain={self.abstain!r}"]
+        wanted += [] if self.by in POINTS else [f"by={self.by!r}"]
+        if wanted:
+            raise ConfigError(
+                f"n_draws=0 makes no joint draws, and {', '.join(wanted)} needs some: leave "
+                f"n_draws out, or rank by one of {', '.join(POINTS)}"
             )
 
 

@@ -9,11 +9,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from bayes_interest.errors import ConfigError
 from bayes_interest.posterior.exposure import ExposedUsers
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.ranking.asked import Asked, Drawn, draw_user, each_user
 from bayes_interest.ranking.diverse import default_looks, diverse_slate
 from bayes_interest.ranking.fallback import OWN, Fallback
+from bayes_interest.ranking.moments_slates import all_slates
 from bayes_interest.ranking.scores import RankOptions, drawn_ranks, score, top_k_probability
 from bayes_interest.schema import (
     BASIS,
@@ -49,6 +51,8 @@ def rank_users(
     With `exposure` probabilities are those of meeting the item next, and of interest. With
     `fallback` users whose slate is less certain than `options.abstain` get its items.
     """
+    if options.without_draws:
+        return _intervals_alone(posterior, users, seconds, candidates, options, exposure)
     asked = each_user(posterior, users, seconds, candidates, options.exclude_seen)
     tables = [
         _rank_user(posterior, one, options, fallback, exposure)
@@ -58,6 +62,42 @@ def rank_users(
     if not tables:
         return pd.DataFrame({name: [] for name in [*COLUMNS, *_more_columns(options)]})
     return pd.concat(tables, ignore_index=True)
+
+
+def _intervals_alone(
+    posterior: Posterior,
+    users: np.ndarray,
+    seconds: np.ndarray,
+    candidates: np.ndarray,
+    options: RankOptions,
+    exposure: ExposedUsers | None,
+) -> pd.DataFrame:
+    """The table without p_top_k."""
+    from bayes_interest.ranking.shortlist import can_stream, stream_slates  # loads numba
+
+    if posterior.belief.diagonal or exposure is not None:
+        raise ConfigError(
+            "n_draws=0: probabilities of what is chosen next come from joint draws; leave n_draws "
+            "out, or give at least 2"
+        )
+    make = stream_slates if can_stream(posterior, seconds) else all_slates
+    parts = list(make(posterior, users, seconds, candidates, options))
+    if not parts:
+        return pd.DataFrame({name: [] for name in COLUMNS[:-1]})
+    row, item, score = (
+        np.concatenate([getattr(one, name) for one in parts]) for name in ("row", "item", "score")
+    )
+    interval = np.concatenate([one.interval for one in parts], 1)
+    first, ids = np.searchsorted(row, np.arange(len(users))), posterior.vocabulary
+    return pd.DataFrame(
+        {
+            USER_ID: ids.users.ids[users[row]],
+            RANK: np.arange(1, len(row) + 1) - first[row],
+            ITEM_ID: ids.items.ids[item],
+            SCORE: score,
+            **dict(zip((MEAN, SD, LOWER, UPPER), interval, strict=True)),
+        }
+    )
 
 
 def _rank_user(
