@@ -86,6 +86,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["code"] == 0
     assert not {"torch", "pyro", "pandas", "numpy", "matplotlib"} & set(found["modules"])
+    assert not {"numba", "scipy", "sklearn", "tqdm", "rich"} & set(found["modules"])
     assert found["seconds"] < 1.5
 
 
@@ -100,6 +101,14 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
 def test_every_command_has_help(command: str) -> None:
     assert command in done("--help").stdout
     assert "--" in done(command, "--help").stdout
+
+
+def test_help_says_whole_sentences() -> None:
+    shown = " ".join(done("--help").stdout.split())
+    assert (
+        "Fit on the early part of a log and compare with simple rivals on the late part." in shown
+    )
+    assert "..." not in shown.partition("Commands:")[2]
 
 
 def test_version() -> None:

@@ -53,12 +53,19 @@ class _Commands(TyperGroup):
             say(f"error: {error}")
             raise typer.Exit(USAGE_ERROR) from error
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Whole sentences, wrapped; what is inherited cuts them to one line."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, of.help or "") for name, of in self.commands.items()])
+
 
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 100},
+    rich_markup_mode=None,  # plain help: loading rich takes longer than all the rest
     help="What each user is interested in, how sure that is, and what to show first.",
 )
 
@@ -69,7 +76,9 @@ def _table_path(path: Path | None) -> Path | None:
     return path
 
 
-Events = Annotated[Path, typer.Argument(help="Interaction log: csv, parquet or jsonl.")]
+Events = Annotated[
+    Path, typer.Argument(help="Interaction log: csv, jsonl, parquet or a folder of it.")
+]
 Items = Annotated[Path | None, typer.Option(help="Item table: item_id and texts.")]
 Model = Annotated[Path, typer.Option("--model", help="Folder of the model.")]
 Users = Annotated[

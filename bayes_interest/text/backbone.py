@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 DTypeName = Literal["float32", "bfloat16"]
 # Without a word from the model's makers: item texts are short, attention cost is quadratic.
 _DEFAULT_MAX_TOKENS: Final = 512
+# From here on the cost of a call on a CPU is that of its tokens; below, more than padding.
+_CALL_TOKENS: Final = 256
+_LIKE_LENGTH: Final = 0.95
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Backbone:
             batch_tokens: most tokens in a batch, padding included; one text may have more.
         """
         ids, truncated = self._tokenize(texts)
-        for position in batches_by_length([len(i) for i in ids], batch_tokens):
+        call_tokens = _CALL_TOKENS if self.device.type == "cpu" else batch_tokens
+        for position in batches_by_length([len(i) for i in ids], batch_tokens, call_tokens):
             vectors = self._embed([ids[p] for p in position])
             yield EncodedBatch(position, vectors, [truncated[p] for p in position])
 
@@ -67,9 +71,11 @@ class Backbone:
         cut = self.tokenizer(list(texts), **limit, **options)["input_ids"]
         full = [p for p, ids in enumerate(cut) if len(ids) >= self.max_tokens]
         truncated = [False] * len(texts)
-        for p in full:  # cut, or exactly as long as allowed? verbose=False: long is no surprise
-            uncut = self.tokenizer(texts[p], truncation=False, verbose=False, **options)
-            truncated[p] = len(uncut["input_ids"]) > self.max_tokens
+        if full:  # cut, or exactly as long as allowed? verbose=False: long is no surprise
+            some = [texts[p] for p in full]
+            uncut = self.tokenizer(some, truncation=False, verbose=False, **options)["input_ids"]
+            for p, ids in zip(full, uncut, strict=True):
+                truncated[p] = len(ids) > self.max_tokens
         return cut, truncated
 
     def _embed(self, ids: list[list[int]]) -> np.ndarray:
@@ -121,11 +127,20 @@ class Backbone:
         return 0
 
 
-def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Positions in batches of like length, longest first, `batch_tokens` with padding or fewer."""
+def batches_by_length(
+    lengths: Sequence[int], batch_tokens: int, call_tokens: int = _CALL_TOKENS
+) -> Iterator[list[int]]:
+    """Positions in batches of like length, longest first, `batch_tokens` with padding or fewer.
+
+    Padding costs as much as text, so a batch of `call_tokens` or more, which is worth a call, ends
+    where texts become shorter than its first.
+    """
     batch: list[int] = []
     for p in sorted(range(len(lengths)), key=lambda p: -lengths[p]):
-        if batch and (len(batch) + 1) * max(lengths[batch[0]], 1) > batch_tokens:
+        longest = max(lengths[batch[0]], 1) if batch else 0
+        full = (len(batch) + 1) * longest > batch_tokens
+        worth_a_call = len(batch) * longest >= call_tokens
+        if batch and (full or (worth_a_call and lengths[p] < _LIKE_LENGTH * longest)):
             yield batch
             batch = []
         batch.append(p)

@@ -10,7 +10,7 @@ import sqlite3
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,10 @@ _FORMAT: Final = 1  # raise it when the meaning of a stored vector changes
 _INFO_KEY: Final = b"info"  # the keys of texts are 32 bytes long
 _LOCK_SECONDS: Final = 30.0
 _KEYS_PER_QUERY: Final = 500  # SQLite allows at least 999 parameters
+_SCAN_RATIO: Final = 2
+_ROWS_AT_ONCE: Final = 256
+_SELECT: Final = "SELECT key, value, truncated, crc FROM vectors"
+_Row = tuple[bytes, bytes, int, int]
 _T = TypeVar("_T")
 
 
@@ -83,10 +87,33 @@ class EmbeddingCache:
 
     def read(self, texts: Sequence[str], embed_dim: int) -> dict[str, CachedVector]:
         """The vectors of those texts that are in the cache."""
+        vectors = np.zeros((len(texts), embed_dim), dtype=np.float32)
+        truncated = np.zeros(len(texts), dtype=bool)
+        found = self.read_into(texts, vectors, truncated)
+        return {
+            texts[i]: CachedVector(vectors[i], bool(truncated[i]))
+            for i in np.flatnonzero(found).tolist()
+        }
+
+    def read_into(
+        self, texts: Sequence[str], vectors: np.ndarray, truncated: np.ndarray
+    ) -> np.ndarray:
+        """Write what is known of `texts` into its row, and say of which something is.
+
+        Args:
+            texts: n different texts.
+            vectors: (n, embed_dim) float32, written to. Rows of unknown texts may be, too, where
+                the cache proves to be damaged half-way.
+            truncated: (n,) bool, written to in the same way.
+
+        Returns:
+            (n,) bool, whether the text was in the cache.
+        """
+        nothing = np.zeros(len(texts), dtype=bool)
         if not texts:
-            return {}
+            return nothing
         return self._attempt(
-            lambda connection: _select(connection, texts, embed_dim), {}, create=False
+            lambda connection: _fill(connection, texts, vectors, truncated), nothing, create=False
         )
 
     def write(self, info: CacheInfo, vectors: Mapping[str, CachedVector]) -> None:
@@ -99,8 +126,9 @@ class EmbeddingCache:
         self._attempt(lambda connection: _insert(connection, rows), None, create=True)
 
     def _select_info(self, connection: sqlite3.Connection) -> CacheInfo | None:
-        for _, value, _ in _checked_rows(connection, [_INFO_KEY]):
-            return CacheInfo(**json.loads(value))
+        rows = connection.execute(f"{_SELECT} WHERE key = ?", [_INFO_KEY])
+        for _, values, _ in _checked(rows):
+            return CacheInfo(**json.loads(values[0]))
         return None
 
     def _attempt(
@@ -168,45 +196,67 @@ def _little_endian(vector: np.ndarray) -> bytes:
     return np.ascontiguousarray(vector, dtype="<f4").tobytes()
 
 
-def _sealed_row(key: bytes, value: bytes, truncated: bool) -> tuple[bytes, bytes, int, int]:
+def _sealed_row(key: bytes, value: bytes, truncated: bool) -> _Row:
     # SQLite does not notice changed bytes inside a value: the checksum does
     return key, value, int(truncated), _checksum(key, value, int(truncated))
 
 
 def _checksum(key: bytes, value: bytes, truncated: int) -> int:
-    return zlib.crc32(value, zlib.crc32(key + bytes([truncated])))
+    return zlib.crc32(value, zlib.crc32(key + (b"\x01" if truncated else b"\x00")))
 
 
-def _insert(connection: sqlite3.Connection, rows: list[tuple[bytes, bytes, int, int]]) -> None:
+def _insert(connection: sqlite3.Connection, rows: list[_Row]) -> None:
     connection.execute("BEGIN IMMEDIATE")  # wait for other writers now, not in the middle
     connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", rows)
     connection.execute("COMMIT")
 
 
-def _checked_rows(
-    connection: sqlite3.Connection, keys: Iterable[bytes]
-) -> Iterator[tuple[bytes, bytes, bool]]:
-    wanted = list(keys)
-    for start in range(0, len(wanted), _KEYS_PER_QUERY):
-        some = wanted[start : start + _KEYS_PER_QUERY]
+def _checked(rows: sqlite3.Cursor) -> Iterator[tuple[list[bytes], list[bytes], list[int]]]:
+    """Keys, values and flags, some rows at a time: few enough to stay in the CPU's cache."""
+    while some := rows.fetchmany(_ROWS_AT_ONCE):
+        keys, values, truncated, crcs = map(list, zip(*some, strict=True))
+        if {*map(type, keys), *map(type, values)} != {bytes} or not {0, 1}.issuperset(truncated):
+            raise _CorruptCacheError("a row has a wrong type")
+        if list(map(_checksum, keys, values, truncated)) != crcs:
+            raise _CorruptCacheError("a row fails its checksum")
+        yield keys, values, truncated
+
+
+def _rows_of(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[sqlite3.Cursor]:
+    """Rows, some at a time, with those keys among them; all rows where most are wanted anyway."""
+    (highest,) = connection.execute("SELECT max(rowid) FROM vectors").fetchone()
+    if (highest or 0) <= _SCAN_RATIO * len(keys):  # a row costs a third of a look-up
+        yield connection.execute(_SELECT)
+        return
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        some = keys[start : start + _KEYS_PER_QUERY]
         marks = ",".join("?" * len(some))
-        query = f"SELECT key, value, truncated, crc FROM vectors WHERE key IN ({marks})"
-        for key, value, truncated, crc in connection.execute(query, some):
-            if not isinstance(value, bytes) or truncated not in (0, 1):
-                raise _CorruptCacheError("a row has a wrong type")
-            if _checksum(key, value, truncated) != crc:
-                raise _CorruptCacheError("a row fails its checksum")
-            yield key, value, bool(truncated)
+        yield connection.execute(f"{_SELECT} WHERE key IN ({marks})", some)
 
 
-def _select(
-    connection: sqlite3.Connection, texts: Sequence[str], embed_dim: int
-) -> dict[str, CachedVector]:
-    text_of = {_key(text): text for text in texts}
-    found = {}
-    for key, value, truncated in _checked_rows(connection, text_of):
+def _fill(
+    connection: sqlite3.Connection,
+    texts: Sequence[str],
+    vectors: np.ndarray,
+    truncated: np.ndarray,
+) -> np.ndarray:
+    """Which texts were found, (n,) bool; their rows of `vectors` and `truncated` are filled."""
+    keys = [_key(text) for text in texts]
+    place_of = {key: place for place, key in enumerate(keys)}
+    found = np.zeros(len(texts), dtype=bool)
+    for rows in _rows_of(connection, keys):
+        for row_keys, values, cuts in _checked(rows):
+            places = [place_of.get(key, -1) for key in row_keys]
+            wanted = [i for i, place in enumerate(places) if place >= 0]
+            if wanted:
+                at = np.array([places[i] for i in wanted])
+                vectors[at] = _stack([values[i] for i in wanted], vectors.shape[1])
+                truncated[at], found[at] = [cuts[i] for i in wanted], True
+    return found
+
+
+def _stack(values: list[bytes], embed_dim: int) -> np.ndarray:
+    for value in values:
         if len(value) != 4 * embed_dim:
             raise _CorruptCacheError(f"a vector has {len(value)} bytes, not 4 * {embed_dim}")
-        vector = np.frombuffer(value, dtype="<f4").astype(np.float32)
-        found[text_of[key]] = CachedVector(vector, truncated)
-    return found
+    return np.frombuffer(b"".join(values), dtype="<f4").reshape(-1, embed_dim)

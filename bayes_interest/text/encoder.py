@@ -40,7 +40,6 @@ __all__ = [
     "encoder_from_spec",
 ]
 
-_READ_TEXTS: Final = 16_384  # texts looked up in the cache at a time
 _SORT_TEXTS: Final = 8_192  # texts tokenized and sorted by length at a time
 _FLUSH_SECONDS: Final = 2.0  # an interrupted run loses no more than this
 
@@ -157,27 +156,29 @@ class TextEncoder:
         if self.device not in ("auto", "cpu"):
             resolve_device(self.device)  # a full cache must not hide a wrong device
         row_of = {text: row for row, text in enumerate(dict.fromkeys(cleaned))}
-        wanted = [text for text in row_of if text]
         cache = self._open_cache()
         info = self._info(cache)
         table = np.zeros((len(row_of), info.embed_dim), dtype=np.float32)
         truncated = np.zeros(len(row_of), dtype=bool)
-        missing = _fill_from_cache(cache, wanted, row_of, table, truncated)
-        for some in self._encode_missing(missing, cache, progress):
+        missing = _fill_from_cache(cache, [*row_of], table, truncated)
+        from_cache = len(row_of) - ("" in row_of) - len(missing)
+        for some in self._encode_missing(missing, from_cache, cache, progress):
             for text, found in some.items():
                 table[row_of[text]], truncated[row_of[text]] = found.vector, found.truncated
         self.last_report = EncodingReport(
             texts=len(cleaned),
             unique=len(row_of),
             encoded=len(missing),
-            from_cache=len(wanted) - len(missing),
+            from_cache=from_cache,
             empty=cleaned.count(""),
             truncated=int(truncated.sum()),
             max_tokens=info.max_tokens,
             seconds=time.perf_counter() - started,
         )
-        logger.info("encoded texts with %s: %s", self.name, self.last_report)
+        logger.info("texts to vectors with %s: %s", self.name, self.last_report)
         _warn_truncated(self.last_report)
+        if len(row_of) == len(cleaned):  # no repeats: the rows are in order already
+            return table
         return table[[row_of[text] for text in cleaned]]
 
     def spec(self) -> dict[str, Any]:
@@ -254,9 +255,12 @@ class TextEncoder:
         return info
 
     def _encode_missing(
-        self, missing: Sequence[str], cache: EmbeddingCache | None, progress: bool
+        self, missing: Sequence[str], known: int, cache: EmbeddingCache | None, progress: bool
     ) -> Iterator[dict[str, CachedVector]]:
-        """Vectors of texts that are in no cache, batch by batch, stored on the way."""
+        """Vectors of texts that are in no cache, batch by batch, stored on the way.
+
+        The bar begins at the number of texts `known` from the cache; its rate is of new ones.
+        """
         if not missing:
             return
         backbone = self._load()
@@ -264,7 +268,8 @@ class TextEncoder:
         unsaved: dict[str, CachedVector] = {}
         saved_at = time.monotonic()
         with shown_if(progress):
-            shown = bar(total=len(missing), desc="encoding texts", unit="text")
+            total, cached = known + len(missing), f" ({known:,} cached)" if known else ""
+            shown = bar(total=total, desc=f"encoding texts{cached}", unit="text", initial=known)
         try:
             for texts, batch in self._batches(backbone, missing):
                 vectors = _unit_length(batch.vectors) if self.normalize else batch.vectors
@@ -327,23 +332,15 @@ def encoder_from_spec(
 
 
 def _fill_from_cache(
-    cache: EmbeddingCache | None,
-    texts: Sequence[str],
-    row_of: Mapping[str, int],
-    table: np.ndarray,
-    truncated: np.ndarray,
+    cache: EmbeddingCache | None, texts: Sequence[str], table: np.ndarray, truncated: np.ndarray
 ) -> list[str]:
     """Write the known vectors into `table` (unique, embed_dim); return the unknown texts."""
     if cache is None:
-        return list(texts)
-    missing: list[str] = []
-    for start in range(0, len(texts), _READ_TEXTS):
-        some = texts[start : start + _READ_TEXTS]
-        found = cache.read(some, table.shape[1])
-        for text, cached in found.items():
-            table[row_of[text]], truncated[row_of[text]] = cached.vector, cached.truncated
-        missing += [text for text in some if text not in found]
-    return missing
+        return [text for text in texts if text]
+    found = cache.read_into(texts, table, truncated)
+    table[~found] = 0.0  # whatever a damaged cache left there
+    truncated &= found
+    return [text for text, known in zip(texts, found.tolist(), strict=True) if text and not known]
 
 
 def _unit_length(vectors: np.ndarray) -> np.ndarray:

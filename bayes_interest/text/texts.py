@@ -33,6 +33,20 @@ class EncodingReport:
     seconds: float
     """Wall-clock time of the call, loading the model included."""
 
+    @property
+    def texts_per_second(self) -> float:
+        """Texts asked for, repeats included, by wall-clock second of the call."""
+        return self.texts / max(self.seconds, 1e-9)
+
+    def __str__(self) -> str:
+        """One line for the log and for people."""
+        return (
+            f"{self.texts:,} texts in {self.seconds:.2f} s ({self.texts_per_second:,.0f} per "
+            f"second): {self.unique:,} different, {self.encoded:,} encoded, {self.from_cache:,} "
+            f"from the cache, {self.empty:,} blank, {self.truncated:,} cut to "
+            f"{self.max_tokens} tokens"
+        )
+
 
 def clean_texts(texts: Iterable[str]) -> list[str]:
     """Texts as a list of `str` that can be written as UTF-8, with every blank text as `""`.
@@ -54,6 +68,8 @@ def _clean(text: object, position: int) -> str:
             f"texts[{position}] is {text!r} of type {type(text).__name__}, expected str; "
             'use "" where a text is missing'
         )
-    if not text.strip():
+    if not text or text.isspace():
         return ""
+    if text.isascii():
+        return text
     return text.encode("utf-8", "replace").decode("utf-8")

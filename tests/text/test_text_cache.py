@@ -45,6 +45,71 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert found[text].vector.dtype == np.float32
 
 
+@pytest.mark.parametrize("asked", [1, 5, 499, 500, 503, 1009])
+def test_a_look_up_and_a_scan_find_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int
+) -> None:
+    vectors = some_vectors(1009)
+    cache = open_cache(tmp_path)
+    cache.write(INFO, vectors)
+    rng = np.random.default_rng(asked)
+    texts = [f"unknown {i}" for i in range(7)] + [*vectors][:asked]
+    texts = [texts[i] for i in rng.permutation(len(texts))]
+    for scan_ratio in (0, 10**6):  # never, always
+        monkeypatch.setattr("bayes_interest.text.cache._SCAN_RATIO", scan_ratio)
+        table, cut = np.full((len(texts), DIM), 3.0, np.float32), np.zeros(len(texts), bool)
+        found = cache.read_into(texts, table, cut)
+        assert found.tolist() == [text in vectors for text in texts]
+        for place, text in enumerate(texts):
+            expected = vectors[text].vector if found[place] else np.full(DIM, 3.0)
+            np.testing.assert_array_equal(table[place], expected)
+            assert cut[place] == (found[place] and vectors[text].truncated)
+
+
+def test_most_of_a_cache_is_read_in_one_query_and_a_text_by_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = some_vectors(101)
+    cache = open_cache(tmp_path)
+    cache.write(INFO, vectors)
+    asked: list[str] = []
+    connect = EmbeddingCache._connect
+
+    def listen(self: EmbeddingCache) -> sqlite3.Connection:
+        connection = connect(self)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    monkeypatch.setattr(EmbeddingCache, "_connect", listen)
+    assert len(cache.read([*vectors][:60], DIM)) == 60
+    assert not any("WHERE" in query for query in asked)
+    asked.clear()
+    assert len(cache.read([*vectors][:7], DIM)) == 7
+    assert sum("WHERE key IN" in query for query in asked) == 1
+
+
+def test_an_interrupted_write_leaves_the_cache_whole(tmp_path: Path) -> None:
+    """A process is killed inside the transaction, after its rows and before their commit."""
+    vectors = some_vectors(503)
+    before = dict([*vectors.items()][:11])
+    cache = open_cache(tmp_path)
+    cache.write(INFO, before)
+    script = (
+        "import os, pathlib, sqlite3, sys\n"
+        f"connection = sqlite3.connect({str(cache.path)!r}, isolation_level=None)\n"
+        "connection.execute('PRAGMA cache_size = 1')  # rows reach the file before the commit\n"
+        "connection.execute('BEGIN IMMEDIATE')\n"
+        "rows = [(os.urandom(32), bytes(28), 0, 0) for _ in range(503)]\n"
+        "connection.executemany('INSERT INTO vectors VALUES (?, ?, ?, ?)', rows)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    found = open_cache(tmp_path).read([*vectors], DIM)
+    assert found.keys() == before.keys()
+    open_cache(tmp_path).write(INFO, vectors)
+    assert len(open_cache(tmp_path).read([*vectors], DIM)) == 503
+
+
 def test_reading_an_absent_cache_makes_no_file(tmp_path: Path) -> None:
     cache = open_cache(tmp_path / "absent")
     assert cache.read_info() is None

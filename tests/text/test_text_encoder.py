@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bayes_interest import progress
 from bayes_interest.errors import ConfigError, DataWarning, DeviceError, EncoderError, InputError
@@ -211,6 +213,45 @@ def test_batches_hold_the_token_budget_and_every_text_once() -> None:
     assert sorted(p for batch in batches for p in batch) == list(range(len(lengths)))
     assert all(len(b) == 1 or len(b) * max(lengths[p] for p in b) <= 14 for b in batches)
     assert batches[0] == [7]
+
+
+@given(
+    lengths=st.lists(st.integers(0, 300), max_size=60),
+    budget=st.integers(1, 700),
+    call=st.integers(1, 300),
+)
+def test_batches_pad_little_once_they_are_worth_a_call(
+    lengths: list[int], budget: int, call: int
+) -> None:
+    batches = list(batches_by_length(lengths, budget, call))
+    assert sorted(p for batch in batches for p in batch) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(max(lengths[p] for p in batch), 1)
+        assert len(batch) == 1 or len(batch) * longest <= budget
+        extra = batch[-(-call // longest) :]  # those that came when a call was worth it already
+        assert all(lengths[p] >= 0.95 * longest for p in extra)
+
+
+def test_a_short_text_is_not_padded_to_a_long_one(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """39 texts of 31 tokens and 39 of 3: one batch would hold 2,418 tokens, these hold 1,326."""
+    shapes = []
+    forward = Backbone._forward
+
+    def look(self: Backbone, ids: list[list[int]]) -> np.ndarray:
+        shapes.append((len(ids), max(map(len, ids))))
+        return forward(self, ids)
+
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    short = [*letters, *tiny_models.CJK]
+    long = [" ".join([word] + ["moon"] * 28) for word in short]
+    texts = [text for pair in zip(long, short, strict=True) for text in pair]
+    monkeypatch.setattr(Backbone, "_forward", look)
+    together = encode(bert, texts)
+    assert sorted(shapes) == [(len(short), 3), (len(long), 31)]
+    alone = tiny_models.encode_one_by_one(bert, texts, "mean")
+    np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
 def test_a_batch_that_does_not_fit_in_memory_is_halved(
@@ -455,6 +496,43 @@ def test_progress_is_shown_on_a_terminal_only(
     assert "7/7" in err
     encoder(bert, cache=False).encode(TEXTS, progress=False)
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_bar_begins_at_what_the_cache_knew(
+    bert: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder(bert).encode(TEXTS[:3], progress=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress, "DELAY_SECONDS", 0.0)
+    encoder(bert).encode(TEXTS)
+    shown = capfd.readouterr().err
+    assert "encoding texts (3 cached): 100%" in shown
+    assert "7/7" in shown
+
+
+def test_the_log_tells_what_was_done_and_how_fast(
+    bert: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder(bert).encode(TEXTS[:3], progress=False)
+    asked = encoder(bert)
+    with caplog.at_level(logging.INFO, logger="bayes_interest"):
+        asked.encode([*TEXTS, "soup", ""], progress=False)
+    assert asked.last_report is not None
+    rate = f"{asked.last_report.texts_per_second:,.0f} per second"
+    assert asked.last_report.texts_per_second == 9 / asked.last_report.seconds
+    line = caplog.messages[-1]
+    assert line.startswith("texts to vectors with tiny-bert: 9 texts in ")
+    assert rate in line
+    assert line.endswith("8 different, 4 encoded, 3 from the cache, 1 blank, 0 cut to 31 tokens")
+
+
+def test_texts_that_are_found_keep_their_rows_among_blank_and_new_ones(bert: Path) -> None:
+    known = dict(zip(TEXTS, encode(bert, TEXTS), strict=True))
+    encoder(bert).encode([TEXTS[1], TEXTS[4]], progress=False)
+    for asked in (["", *TEXTS], [TEXTS[4], " ", TEXTS[0], TEXTS[1]], [*TEXTS, *TEXTS[::-1], ""]):
+        vectors = encoder(bert).encode(asked, progress=False)
+        expected = [known.get(text, np.zeros(tiny_models.BERT_DIM)) for text in asked]
+        np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
 def test_weights_in_the_folder_that_are_missing_are_an_error(bert: Path, tmp_path: Path) -> None:
