@@ -9,7 +9,7 @@ READY := .venv/.installed
 NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs slow bench bench-accuracy sbc clean
+.PHONY: help setup demo test lint format docs slow bench bench-accuracy bench-speed sbc clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,17 @@ bench: bench-accuracy  ## compare with others (see benchmarks/)
 bench-accuracy: export OMP_NUM_THREADS = 1
 bench-accuracy: $(READY)  ## every model on every real log; hours, resumable
 	$(BIN)/python -m benchmarks.accuracy --data $(DATA)
+
+RIVALS := .venv/.speed-rivals
+
+$(RIVALS): $(READY) benchmarks/requirements-speed.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -r benchmarks/requirements-speed.txt
+	@touch $@
+
+bench-speed: export OPENBLAS_NUM_THREADS = 1
+bench-speed: $(RIVALS)  ## time, side by side with others; quiet machine, half an hour, resumable
+	$(BIN)/python -m benchmarks.speed --data $(DATA)
 
 sbc: export OMP_NUM_THREADS = 1
 sbc: export NUMBA_NUM_THREADS = 1

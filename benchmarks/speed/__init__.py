@@ -1,0 +1,1 @@
+"""How fast, against others and against the floor of the machine: python -m benchmarks.speed."""
