@@ -62,7 +62,7 @@ def padded(evidence: Evidence, begin: np.ndarray, length: np.ndarray) -> tuple[T
         return empty, empty.float()
     item = np.where(inside, evidence.item[at], 0)
     outcome = np.where(inside, evidence.outcome[at], False)
-    return torch.as_tensor(item), torch.as_tensor(outcome.astype(np.float32))
+    return torch.as_tensor(item, dtype=torch.long), torch.as_tensor(outcome.astype(np.float32))
 
 
 def windows_before(timeline: Timeline, part: np.ndarray, max_len: int) -> Windows:
@@ -76,7 +76,7 @@ def windows_before(timeline: Timeline, part: np.ndarray, max_len: int) -> Window
         outcome,
         torch.arange(len(part)),
         torch.as_tensor(end - begin),
-        torch.as_tensor(timeline.history.item_index[part]),
+        torch.as_tensor(timeline.history.item_index[part], dtype=torch.long),
         torch.as_tensor(timeline.positive[part].astype(np.float32)),
     )
 
@@ -137,6 +137,6 @@ def _training_windows(timeline: Timeline, cut: Stretches, rows: np.ndarray) -> W
         outcome,
         torch.as_tensor(window),
         torch.as_tensor(read),
-        torch.as_tensor(evidence.item[target]),
+        torch.as_tensor(evidence.item[target], dtype=torch.long),
         torch.as_tensor(evidence.outcome[target].astype(np.float32)),
     )

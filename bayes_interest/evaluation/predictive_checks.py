@@ -90,7 +90,8 @@ def _theme(vectors: np.ndarray, truth: np.ndarray, history: History) -> float:
 
 def _earlier_items(history: History) -> tuple[np.ndarray, np.ndarray]:
     """(user, item) pairs as one number, sorted, with the position of their first event."""
-    pair = history.user_index * (history.item_index.max() + 1) + history.item_index
+    width = int(history.item_index.max()) + 1
+    pair = history.user_index.astype(np.int64) * width + history.item_index
     unique, first = np.unique(pair, return_index=True)
     return unique, first
 
@@ -101,7 +102,7 @@ def _repeat_rate(
     """Share of choices of an item that the user had truly chosen before."""
     unique, first = before
     width = history.item_index.max() + 1
-    pair = history.user_index * width + np.minimum(item, width - 1)
+    pair = history.user_index.astype(np.int64) * width + np.minimum(item, width - 1)
     place = np.searchsorted(unique, pair).clip(0, len(unique) - 1)
     met = (unique[place] == pair) & (item < width) & (first[place] < np.arange(len(item)))
     return float(met.mean())

@@ -99,7 +99,7 @@ class Setting:
         self.layout, self.values = self.posterior.layout, self.posterior.values
         history, device = asked.history, self.posterior.features.device
         self.choice = self.layout.emission == "choice"
-        self.item = torch.as_tensor(history.item_index, device=device)
+        self.item = torch.as_tensor(history.item_index, dtype=torch.long, device=device)
         self.observed = torch.as_tensor(history.outcome, device=device)
         kind = torch.as_tensor(history.kind_index, dtype=torch.long, device=device)
         self.rho = reliability(self.values, kind)
