@@ -65,7 +65,7 @@ $(RIVALS): $(READY) benchmarks/requirements-speed.txt
 	@touch $@
 
 bench-speed: export OPENBLAS_NUM_THREADS = 1
-bench-speed: $(RIVALS)  ## time, side by side with others; quiet machine, half an hour, resumable
+bench-speed: $(RIVALS)  ## time, side by side with others; quiet machine, over an hour, resumable
 	$(BIN)/python -m benchmarks.speed --data $(DATA)
 
 sbc: export OMP_NUM_THREADS = 1
