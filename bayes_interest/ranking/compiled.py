@@ -6,7 +6,7 @@ They release the interpreter, so that plain threads can share out the users.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -14,11 +14,60 @@ from numba import njit
 Array = np.ndarray[Any, Any]
 _FAST = {"reassoc", "contract", "nsz"}
 ROOT_HALF, EIGHTH_PI = math.sqrt(0.5), math.pi / 8.0
-STRIP = 64  # values that are skipped together where their greatest is too small
-TRIED = 3  # of the best by mean, so many times the slate are looked at closely
 SLACK = 4e-6  # relative; scores nearer than this may be equal in float32
 MEAN, LOWER, UPPER = 0, 1, 2
+FIRST = 4  # times the slate: the best by mean are looked at before the others
 GIVEN_UP = -1
+
+
+class Ask(NamedTuple):
+    """What makes an item good, and how many are wanted."""
+
+    k: int
+    by: int  # MEAN, LOWER or UPPER
+    z: float  # half-width of the interval in sds
+    square: Array  # of the logistic function's scales, (scale,)
+    weight: Array  # of the scales, (scale,)
+
+
+class Items(NamedTuple):
+    """Candidates in an order of their own; where not said otherwise by position, (item, ...)."""
+
+    order: Array  # positions of the candidates
+    about: Array  # `item_widths` in that order, (candidate, 6)
+    edge: Array  # where each kind of candidates begins, and the end, (kind + 1,)
+    strip: int  # how many means are skipped together where their greatest is too small
+    place: Array  # of each item in that order
+    wide: Array  # what the users' side of the mean is multiplied with
+    vectors: Array
+    offsets: Array
+    cov: Array  # (item, state_dim + 1, state_dim + 1)
+
+
+class Users(NamedTuple):
+    """Users of a block, (user, ...)."""
+
+    deviation: Array  # their side of `Items.wide`
+    cov: Array  # (user, state_dim, state_dim)
+    second: Array  # `E[(z, 1) (z, 1)']`, (user, state_dim + 1, state_dim + 1)
+    own: Array  # added for every item
+    extent: Array  # what bounds variances, and the rounding of a mean, see `UserBlock.second`
+    low: Array  # bounds of the variance of each kind of items, (user, kind)
+    high: Array
+    start: Array  # of each user's part of `skipped`, (user + 1,)
+    skipped: Array  # sorted positions of items that do not count
+
+
+class Best(NamedTuple):
+    """What was found so far, (user, ...); of the numbers of a user only the first few count."""
+
+    item: Array  # position, (user, room)
+    score: Array  # (user, room)
+    moments: Array  # mean, variance from the state and from the item, (user, room, 3)
+    n_kept: Array  # how many, or GIVEN_UP: more were equally good than there is room for
+    top: Array  # the k best scores, greatest first, (user, k)
+    filled: Array  # how many of them there are
+    floor: Array  # what scores less is not among the best
 
 
 @njit(cache=True, nogil=True)
@@ -31,16 +80,14 @@ def average(mean: float, var: float, square: Array, weight: Array) -> float:
 
 
 @njit(cache=True, nogil=True)
-def bound(
-    mean: float, low: float, high: float, by: int, z: float, square: Array, weight: Array
-) -> float:
-    """The greatest score of a mean with any variance from `low` to `high`; the least, if swapped.
+def bound(mean: float, low: float, high: float, ask: Ask) -> float:
+    """The greatest score of a mean with any variance from `low` to `high`.
 
     Scores are probabilities by mean, logits by an edge of the interval.
     """
-    if by == MEAN:
-        return average(mean, low if mean > 0.0 else high, square, weight)
-    return mean - z * math.sqrt(low) if by == LOWER else mean + z * math.sqrt(high)
+    if ask.by == MEAN:
+        return average(mean, low if mean > 0.0 else high, ask.square, ask.weight)
+    return mean - ask.z * math.sqrt(low) if ask.by == LOWER else mean + ask.z * math.sqrt(high)
 
 
 @njit(cache=True, nogil=True)
@@ -52,19 +99,19 @@ def short_of(score: float, by: int) -> float:
 
 
 @njit(cache=True, nogil=True)
-def least_mean(
-    score: float, low: float, high: float, by: int, z: float, square: Array, weight: Array
-) -> float:
+def least_mean(score: float, low: float, high: float, ask: Ask) -> float:
     """A mean below which no variance from `low` to `high` reaches a score."""
-    if by != MEAN:
-        return score + z * math.sqrt(low) if by == LOWER else score - z * math.sqrt(high)
+    if ask.by != MEAN:
+        return (
+            score + ask.z * math.sqrt(low) if ask.by == LOWER else score - ask.z * math.sqrt(high)
+        )
     if score <= 0.0 or score >= 1.0:
         return -math.inf
     var = low if score > 0.5 else high
     target, scale = math.log(score / (1.0 - score)), math.sqrt(1.0 + EIGHTH_PI * var)
     mean, last, last_miss = target * scale, 0.0, -target  # of mean zero the average is a half
     for _ in range(6):  # the secant rule, on the logit of the average, where it is nearly straight
-        now = average(mean, var, square, weight)
+        now = average(mean, var, ask.square, ask.weight)
         if now <= 0.0 or now >= 1.0:
             break
         miss = math.log(now / (1.0 - now)) - target
@@ -73,17 +120,10 @@ def least_mean(
         ahead = mean - miss * (mean - last) / (miss - last_miss)
         mean, last, last_miss = ahead, mean, miss
     back = 1e-6 * (1.0 + abs(mean))
-    while average(mean, var, square, weight) > score:
+    while average(mean, var, ask.square, ask.weight) > score:
         mean -= back
         back *= 2.0
     return mean
-
-
-@njit(cache=True, nogil=True)
-def _holds(values: Array, begin: int, end: int, wanted: int) -> bool:
-    """Whether a sorted stretch holds a number."""
-    at = begin + np.searchsorted(values[begin:end], wanted)
-    return bool(at < end and values[at] == wanted)
 
 
 @njit(cache=True, nogil=True)
@@ -125,111 +165,32 @@ def whole_range(about: Array, user: Array) -> tuple[float, float]:
 
 
 @njit(cache=True, nogil=True)
-def raise_limits(
-    score: float, limits: Array, user: Array, by: int, z: float, square: Array, weight: Array
-) -> None:
-    """Means below which nothing comes near a score, at variances from `user[5]` in steps of
-    `user[6]`; the last number is 1 where it is an item's least variance that counts.
+def second_moments(state: Array, cov: Array, out: Array, about: Array) -> None:
+    """`E[(z, 1) (z, 1)']` of states; `about` (user, 3): the trace of `S = E[z z']`, the Frobenius
+    norm of S beside its diagonal, `|E z|`.
     """
-    wanted, steps = short_of(score, by), len(limits) - 1
-    for g in range(steps):
-        var = user[5] + g * user[6]
-        limits[g] = max(limits[g], least_mean(wanted, var, var, by, z, square, weight) - user[7])
-    limits[steps] = 1.0 if by == LOWER or (by == MEAN and wanted > 0.5) else 0.0
+    dim = state.shape[1]
+    for u in range(len(state)):
+        trace, apart, length = 0.0, 0.0, 0.0
+        for i in range(dim):
+            total = _line(state[u, i], state[u], cov[u, i], out[u, i])
+            own = float(out[u, i, i])
+            out[u, i, dim] = out[u, dim, i] = state[u, i]
+            trace, apart = trace + own, apart + max(0.0, total - own * own)
+            length += state[u, i] * state[u, i]
+        out[u, dim, dim] = 1.0
+        about[u, 0], about[u, 1], about[u, 2] = trace, math.sqrt(apart), math.sqrt(length)
 
 
-@njit(cache=True, nogil=True)
-def limit_of(low: float, high: float, limits: Array, user: Array) -> float:
-    """The mean that an item whose variance lies between `low` and `high` must have."""
-    last = len(limits) - 2
-    if limits[last + 1] == 1.0:
-        place = math.floor((low - user[5]) / user[6])
-    else:
-        place = math.ceil((high - user[5]) / user[6])
-    if place < 0 or place > last:  # by rounding: it is not known
-        return -math.inf
-    return limits[place]
-
-
-@njit(cache=True, nogil=True)
-def tighten(
-    kept: Array, place: Array, count: int, limits: Array, about: Array, user: Array, k: int,
-    by: int, z: float, square: Array, weight: Array,
-) -> int:  # fmt: skip
-    """Raise one user's limits by what is kept, drop what falls below; the new count."""
-    if count < k:
-        return count
-    top = kth_greatest(kept[:count].copy(), min(count, TRIED * k))
-    scores, n = np.empty(count), 0
-    for at in range(count):
-        if kept[at] >= top:
-            low, high = whole_range(about[place[at]], user)
-            scores[n] = bound(kept[at] - user[7], high, low, by, z, square, weight)
-            n += 1
-    raise_limits(kth_greatest(scores[:n], k), limits, user, by, z, square, weight)
-    n = 0
-    for at in range(count):
-        low, high = whole_range(about[place[at]], user)
-        if kept[at] >= limit_of(low, high, limits, user):
-            kept[n], place[n] = kept[at], place[at]
-            n += 1
-    return n
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST | {"nnan"})  # or it looks at one number at a time
-def _strip_top(row: Array, begin: int, end: int) -> float:
-    top = row[begin]
-    for j in range(begin + 1, end):
-        top = max(top, row[j])
-    return top
-
-
-@njit(cache=True, nogil=True)
-def scan(
-    users: tuple[int, int], block: Array, width: int, first: int, item: Array, start: Array,
-    skipped: Array, kept: Array, place: Array, count: Array, limits: Array, low: Array, high: Array,
-    about: Array, extent: Array, k: int, by: int, z: float, square: Array, weight: Array,
-) -> None:  # fmt: skip
-    """Keep of a block of means (user, item) all that may be among the k best.
-
-    Its first `width` columns count. Items stand in an order of their own from `first` on, `item`
-    is their position. `skipped` [start[u]:start[u + 1]] are sorted positions that do not count.
-    `low` and `high` (user,) bound the variances of all items of the block. A user for whom too
-    much must be kept is given up.
-    """
-    room = kept.shape[1]
-    for u in range(users[0], users[1]):
-        row, user, n = block[u], extent[u], count[u]
-        if n == GIVEN_UP:
-            continue
-        least = limit_of(low[u], high[u], limits[u], user)
-        for begin in range(0, width, STRIP):
-            end = min(begin + STRIP, width)
-            if _strip_top(row, begin, end) < least:
-                continue
-            for j in range(begin, end):
-                if row[j] < least:
-                    continue
-                small, great = whole_range(about[first + j], user)
-                if row[j] < limit_of(small, great, limits[u], user):
-                    continue
-                if _holds(skipped, start[u], start[u + 1], item[first + j]):
-                    continue
-                if n == room:
-                    n = tighten(
-                        kept[u], place[u], n, limits[u], about, user, k, by, z, square, weight
-                    )
-                    if n > room // 4 * 3:
-                        n = GIVEN_UP
-                        break
-                    least = limit_of(low[u], high[u], limits[u], user)
-                    if row[j] < limit_of(small, great, limits[u], user):
-                        continue
-                kept[u, n], place[u, n] = row[j], first + j
-                n += 1
-            if n == GIVEN_UP:
-                break
-        count[u] = n
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _line(one: float, state: Array, cov: Array, out: Array) -> Any:
+    """A row of `S`; the sum of its squares."""
+    total = state.dtype.type(0)
+    for j in range(len(state)):
+        both = cov[j] + one * state[j]
+        out[j] = both
+        total += both * both
+    return total
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
@@ -241,89 +202,27 @@ def _dot(a: Array, b: Array) -> Any:
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _form(x: Array, cov: Array) -> Any:
-    """`x . cov x`, at least zero."""
-    total = x.dtype.type(0)
-    for i in range(len(x)):
-        along = x.dtype.type(0)
-        for j in range(len(x)):
-            along += cov[i, j] * x[j]
-        total += x[i] * along
-    return max(total, x.dtype.type(0))
-
-
-@njit(cache=True, nogil=True)
-def _second_moment(state: Array, cov: Array, out: Array) -> None:
-    """`E[(z, 1) (z, 1)']`."""
-    dim = len(state)
-    for i in range(dim):
+def _form(x: Array, cov: Array, line: Array) -> Any:
+    """`x . cov x`; four rows at once, so that `line` is read and written less often."""
+    dim = len(x)
+    four = dim - dim % 4
+    line[:] = 0
+    for i in range(0, four, 4):
+        a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
+        first, second, third, fourth = cov[i], cov[i + 1], cov[i + 2], cov[i + 3]
         for j in range(dim):
-            out[i, j] = cov[i, j] + state[i] * state[j]
-        out[i, dim] = out[dim, i] = state[i]
-    out[dim, dim] = 1.0
-
-
-@njit(cache=True, nogil=True)
-def finish(
-    users: tuple[int, int], kept: Array, place: Array, count: Array, least: Array, about: Array,
-    extent: Array, item: Array, start: Array, added_item: Array, added: Array, deviation: Array,
-    state: Array, cov: Array, own: Array, wide: Array, vectors: Array, offsets: Array,
-    item_cov: Array, position: Array, k: int, by: int, z: float, square: Array, weight: Array,
-    out_item: Array, out: Array, sure: Array, found: Array,
-) -> None:  # fmt: skip
-    """Exact moments of what may be among each user's k best, in `out` (user, place, 3).
-
-    Those moments are mean, variance from the state and variance from the item. What is left out
-    scores less than `sure` (user,). `added_item` [start[u]:start[u + 1]] are items with a term
-    `added` of their own; `position` is an item's place in the order of `item`.
-    """
-    dim = state.shape[1]
-    second, best = np.empty((dim + 1, dim + 1), cov.dtype), np.empty(k)
-    for u in range(users[0], users[1]):
-        if count[u] == GIVEN_UP:
-            continue
-        n_kept, n_added = count[u], start[u + 1] - start[u]
-        top = -math.inf
-        if n_kept > k:
-            top = kth_greatest(kept[u, :n_kept].copy(), k)
-        _second_moment(state[u], cov[u], second)
-        filled, n, limits = 0, 0, least[u].copy()
-        for turn in range(n_added + 2 * n_kept):  # the best by mean come before the others
-            if turn < n_added:
-                i, more = added_item[start[u] + turn], added[start[u] + turn]
-                where = position[i]
-            else:
-                at = (turn - n_added) % n_kept
-                where, mean = place[u, at], kept[u, at]
-                first_time = turn - n_added < n_kept
-                small, great = whole_range(about[where], extent[u])
-                if first_time != (mean >= top) or mean < limit_of(small, great, limits, extent[u]):
-                    continue
-                i, more = item[where], 0.0
-            mean = _dot(wide[i], deviation[u]) + offsets[i] + own[u] + more
-            var = _form(vectors[i], cov[u])
-            if filled == k:
-                small, great = item_range(about[where], extent[u])
-                reach = bound(mean, var + small, var + great, by, z, square, weight)
-                if reach < short_of(best[k - 1], by):
-                    continue
-            of_item = max(_dot(item_cov[i].ravel(), second.ravel()), cov.dtype.type(0))
-            out_item[u, n] = i
-            out[u, n, 0], out[u, n, 1], out[u, n, 2] = mean, var, of_item
-            n += 1
-            exact = bound(mean, var + of_item, var + of_item, by, z, square, weight)
-            if filled == k and exact <= best[k - 1]:
-                continue
-            filled = _insert(best, filled, exact)
-            if filled == k and limits[0] == least[u, 0]:
-                raise_limits(best[k - 1], limits, extent[u], by, z, square, weight)
-        found[u] = n
-        sure[u] = short_of(best[k - 1], by) if filled == k else -math.inf
+            line[j] += (a * first[j] + b * second[j]) + (c * third[j] + d * fourth[j])
+    for i in range(four, dim):
+        for j in range(dim):
+            line[j] += x[i] * cov[i, j]
+    return _dot(line, x)
 
 
 @njit(cache=True, nogil=True)
 def _insert(best: Array, filled: int, score: float) -> int:
     """Put a score into its place among the best, greatest first; how many there are."""
+    if filled == len(best) and score <= best[filled - 1]:
+        return filled
     filled = min(len(best), filled + 1)
     at = filled - 1
     while at > 0 and best[at - 1] < score:
@@ -331,3 +230,133 @@ def _insert(best: Array, filled: int, score: float) -> int:
         at -= 1
     best[at] = score
     return filled
+
+
+@njit(cache=True, nogil=True)
+def _keep(u: int, i: int, score: float, moments: tuple[float, float, float], best: Best) -> None:
+    """Put an item among the best of a user, and drop others where there is no room."""
+    n = best.n_kept[u]
+    if n == best.item.shape[1]:
+        n = 0
+        for at in range(best.item.shape[1]):
+            if best.score[u, at] >= best.floor[u]:
+                best.item[u, n], best.score[u, n] = best.item[u, at], best.score[u, at]
+                best.moments[u, n] = best.moments[u, at]
+                n += 1
+        if n == best.item.shape[1]:
+            best.n_kept[u] = GIVEN_UP
+            return
+    best.item[u, n], best.score[u, n] = i, score
+    best.moments[u, n, 0], best.moments[u, n, 1], best.moments[u, n, 2] = moments
+    best.n_kept[u] = n + 1
+
+
+@njit(cache=True, nogil=True)
+def closely(
+    u: int, some: Array, more: Array, users: Users, items: Items, best: Best, ask: Ask
+) -> None:
+    """Keep those of some items that are among a user's best; `more` is what a pair adds.
+
+    The state's variance is computed for all, the item's while it may still matter.
+    """
+    dtype, n = items.vectors.dtype, len(some)
+    means, variances, reach = np.empty(n, dtype), np.empty(n, dtype), np.empty(n)
+    line, zero = np.empty(items.vectors.shape[1], dtype), dtype.type(0)
+    second, user = users.second[u].ravel(), users.extent[u]
+    for at in range(n):
+        i = some[at]
+        mean = _dot(items.wide[i], users.deviation[u]) + items.offsets[i] + users.own[u]
+        means[at] = mean + more[at]
+        variances[at] = max(_form(items.vectors[i], users.cov[u], line), zero)
+        small, great = item_range(items.about[items.place[i]], user)
+        reach[at] = bound(means[at], variances[at] + small, variances[at] + great, ask)
+    for at in np.argsort(-reach):
+        if reach[at] < best.floor[u] or best.n_kept[u] == GIVEN_UP:
+            return
+        mean, var = means[at], variances[at]
+        of_item = max(_dot(items.cov[some[at]].ravel(), second), zero)
+        score = bound(mean, var + of_item, var + of_item, ask)
+        if score < best.floor[u]:
+            continue
+        _keep(u, some[at], score, (mean, var, of_item), best)
+        best.filled[u] = _insert(best.top[u], best.filled[u], score)
+        if best.filled[u] == ask.k:
+            best.floor[u] = short_of(best.top[u, ask.k - 1], ask.by)
+
+
+@njit(cache=True, nogil=True)
+def _holds(values: Array, begin: int, end: int, wanted: int) -> bool:
+    """Whether a sorted stretch holds a number."""
+    at = begin + np.searchsorted(values[begin:end], wanted)
+    return bool(at < end and values[at] == wanted)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST | {"nnan", "ninf"})
+def _greatest(means: Array) -> Any:
+    top = means[0]
+    for mean in means:
+        if mean > top:  # so that it is vectorised, which `max` is not
+            top = mean
+    return top
+
+
+@njit(cache=True, nogil=True)
+def search(
+    means: Array, added: tuple[Array, Array, Array], users: Users, items: Items, best: Best,
+    ask: Ask,
+) -> None:  # fmt: skip
+    """Find the best of all candidates, given the means of users, (user, candidate).
+
+    `added` are items with a term of a user's own, which their means do not hold: where each user's
+    begin, items, terms.
+    """
+    (begin, item, term), n_kinds, strip = added, len(items.edge) - 1, items.strip
+    tops = np.empty((means.shape[1] + strip - 1) // strip, means.dtype)
+    some, nothing = np.empty(means.shape[1], np.int64), np.zeros(means.shape[1], users.own.dtype)
+    least = np.empty(n_kinds)
+    for u in range(len(means)):
+        for s in range(len(tops)):
+            tops[s] = _greatest(means[u, s * strip : (s + 1) * strip])
+        own = slice(begin[u], begin[u + 1])
+        closely(u, item[own], term[own], users, items, best, ask)
+        below = math.inf
+        if FIRST * ask.k < len(tops):  # so that the floor is high before all are looked at
+            below = kth_greatest(tops.copy(), FIRST * ask.k)
+            least[:] = below
+            n = _from(u, means[u], least, math.inf, tops, users, items, best, ask, some)
+            closely(u, some[:n], nothing[:n], users, items, best, ask)
+        for kind in range(n_kinds):
+            low, high = users.low[u, kind], users.high[u, kind]
+            least[kind] = least_mean(best.floor[u], low, high, ask) - users.extent[u, 5]
+        n = _from(u, means[u], least, below, tops, users, items, best, ask, some)
+        closely(u, some[:n], nothing[:n], users, items, best, ask)
+
+
+@njit(cache=True, nogil=True)
+def _from(
+    u: int, means: Array, least: Array, below: float, tops: Array,
+    users: Users, items: Items, best: Best, ask: Ask, out: Array,
+) -> int:  # fmt: skip
+    """Items (positions) that may be among the best, and how many there are.
+
+    Their means are at least those of their kind, and below a number.
+    """
+    n, user, kind = 0, users.extent[u], 0
+    for s in range(len(tops)):
+        begin, end = s * items.strip, min((s + 1) * items.strip, len(means))
+        while items.edge[kind + 1] <= begin:
+            kind += 1
+        limit = least[kind] if end <= items.edge[kind + 1] else least.min()
+        if tops[s] < limit:
+            continue
+        for place in range(begin, end):
+            mean = means[place]
+            if not limit <= mean < below:
+                continue
+            small, great = whole_range(items.about[place], user)
+            if bound(mean + user[5], small, great, ask) < best.floor[u]:
+                continue
+            if not _holds(users.skipped, users.start[u], users.start[u + 1], items.order[place]):
+                out[n] = items.order[place]
+                n += 1
+    return n

@@ -2,19 +2,19 @@
 
 The variance of a pair of user and item costs as much as `state_dim` means. So the means of all
 pairs are streamed, a block of users by a block of items in float32, and compiled loops
-(`compiled.py`) keep what may still be among a user's k best: given bounds of its variance, an
-item's score lies between two monotone functions of its mean, and what cannot reach a score that k
-others surely have is left out. Exact moments are computed for the rest alone. Nothing is guessed:
-the slate is that of all items, and a user for whom too much would have to be kept gets them all.
+(`compiled.py`) look at the greatest first: whatever the variance of an item may be, its score is at
+most a function of its mean and of a bound of that variance, and what cannot reach the k-th best
+score found so far is left out. Of the rest the variance of the state comes first, which narrows the
+bound, then that of the item. Nothing is guessed: the slate is that of all items.
 
 The bounds: `x . P x` lies between `|x|^2` times the least and the greatest eigenvalue of P, these
-are bounded by traces of powers, and an item's share by `posterior/item_widths.py`. Items are put
+are bounded by a norm of a power, and an item's share by `posterior/item_widths.py`. Items are put
 into a few kinds by the variance that they may have, for within a kind the bounds are closer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,10 +22,12 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from scipy.special import ndtri
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from bayes_interest.emissions.logistic import N_SCALES, scale_mixture
 from bayes_interest.model.candidates import CandidateRows
-from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import COVARIATES
 from bayes_interest.posterior.item_widths import by_rows
 from bayes_interest.posterior.online import moments_of
@@ -37,26 +39,17 @@ from bayes_interest.posterior.predict import (
     predictors,
 )
 from bayes_interest.progress import bar
+from bayes_interest.ranking import compiled
 from bayes_interest.ranking.moments_slates import Slates, best_of_all, slates_of
 from bayes_interest.ranking.scores import RankOptions
-from bayes_interest.ranking.user_block import Pairs, UserBlock
+from bayes_interest.ranking.user_block import CODES, Pairs, UserBlock
 from bayes_interest.statespace.kalman import as_array
 
 FIELDS = ("row", "item", "score", "interval")
+MOST_KEPT = 2**20  # entries of a block of users
+STRIP = 64  # means that are skipped together
 SHARES = (0.0, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 1.0)
 """Where the kinds of items end, in the order of the variance that they may have."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How the work is cut; the answer does not depend on it."""
-
-    users: int = 512
-    """Users at once."""
-    items: int = 4096
-    """Items of a block of means."""
-    room: int = 1024
-    """Items that are kept for a user, or four times the slate; with more the user gets all."""
 
 
 def can_stream(posterior: Posterior, seconds: np.ndarray) -> bool:
@@ -77,22 +70,25 @@ def stream_slates(
     seconds: np.ndarray,
     candidates: np.ndarray,
     options: RankOptions,
-    sizes: Sizes | None = None,
+    users_at_once: int = 512,
 ) -> Iterator[Slates]:
     """The k best candidates (positions, sorted) of users (positions) at one moment (user,).
 
-    By mean, lower or upper; a block of users at a time. At most `Sizes.users * Sizes.items`
-    means are in memory.
+    By mean, lower or upper; a block of users at a time, of whose means a part is in memory.
     """
-    sizes = sizes or Sizes()
     if not len(users) or not len(candidates):
         return
-    search = Search(posterior, users, seconds, candidates, options, sizes)
-    step = max(1, min(sizes.users, sizes.users * sizes.room // search.room))
+    search = Search(posterior, users, seconds, candidates, options)
+    step = max(1, min(users_at_once, MOST_KEPT // search.places))
     n_threads = max(1, torch.get_num_threads())
+    parts = [slice(begin, begin + step) for begin in range(0, len(users), step)]
     with ThreadPoolExecutor(n_threads) as pool:
-        for begin in bar(range(0, len(users), step), desc="users", unit="block"):
-            yield search.block(slice(begin, begin + step), pool, n_threads)
+        next_one = pool.submit(search.prepared, parts[0])
+        for part in bar([*parts[1:], None], desc="users", unit="block"):
+            work = next_one.result()
+            if part is not None:  # while this one is searched
+                next_one = pool.submit(search.prepared, part)
+            yield search.slates(work, pool, n_threads)
 
 
 @dataclass(frozen=True)
@@ -104,12 +100,24 @@ class Search:
     seconds: np.ndarray
     candidates: np.ndarray
     options: RankOptions
-    sizes: Sizes
 
     @cached_property
-    def room(self) -> int:
-        """Items kept for a user."""
-        return min(len(self.candidates), max(self.sizes.room, 4 * self.options.k))
+    def places(self) -> int:
+        """Of a slate."""
+        return min(len(self.candidates), self.options.k)
+
+    @cached_property
+    def asked(self) -> compiled.Ask:
+        """What makes an item good: the score, and the logistic function's scale mixture."""
+        options = self.options
+        scales, weights = scale_mixture(N_SCALES[self.posterior.features.dtype])
+        z = float(ndtri(0.5 + options.prob / 2.0))
+        return compiled.Ask(self.places, CODES[options.by], z, scales**2, weights)
+
+    @cached_property
+    def libraries(self) -> ThreadpoolController:
+        """What has threads of its own."""
+        return ThreadpoolController()
 
     @cached_property
     def rows(self) -> CandidateRows:
@@ -150,9 +158,14 @@ class Search:
         return as_array(self.posterior.items.vectors)
 
     @cached_property
-    def item_cov(self) -> np.ndarray:
-        """The items' covariances, (item, state_dim + 1, state_dim + 1)."""
-        return as_array(by_rows(self.posterior.item_cov))
+    def in_loops(self) -> compiled.Items:
+        """All of it, as the compiled loops need it."""
+        cov = as_array(by_rows(self.posterior.item_cov))
+        place = np.zeros(self.posterior.layout.n_items, dtype=np.int64)
+        place[self.order] = np.arange(len(self.order))
+        strip = max(1, min(STRIP, len(self.order) // (2 * compiled.FIRST * self.places)))
+        sides = self.wide, self.vectors, self.offsets
+        return compiled.Items(self.order, self.about, self.edge, strip, place, *sides, cov)
 
     @cached_property
     def wide(self) -> np.ndarray:
@@ -164,21 +177,28 @@ class Search:
         return np.ascontiguousarray(both, dtype=self.vectors.dtype)
 
     @cached_property
-    def kinds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Candidates in an order of their own, and where each kind begins in it, (kind + 1,)."""
+    def by_variance(self) -> np.ndarray:
+        """Candidates by the variance that they may have."""
         square, least, most, _, _, own = self.posterior.item_widths[self.candidates].T
         size = float((self.posterior.values["mean"].double() ** 2).sum()) + self.vectors.shape[1]
         most = square + 0.5 * (least + most) * size + own  # of somebody of whom little is known
-        order = np.argsort(most, kind="stable")
-        edge = np.unique((np.array(SHARES) * len(order)).astype(int))
-        order = np.concatenate([np.sort(order[a:b]) for a, b in pairwise(edge)])
-        return self.candidates[order], edge
+        return self.candidates[np.argsort(most, kind="stable")]
+
+    @cached_property
+    def edge(self) -> np.ndarray:
+        """Where each kind of items begins in `order`, and the end, (kind + 1,)."""
+        return np.unique((np.array(SHARES) * len(self.candidates)).astype(int))
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Candidates by kind, and by position within a kind."""
+        kinds = pairwise(self.edge)
+        return np.concatenate([np.sort(self.by_variance[begin:end]) for begin, end in kinds])
 
     @cached_property
     def right(self) -> np.ndarray:
         """Item side of the mean in float32, (candidate, column)."""
-        item, _ = self.kinds
-        ones = np.ones(len(item), dtype=np.float32)
+        item, ones = self.order, np.ones(len(self.order), dtype=np.float32)
         return np.column_stack((self.wide[item], self.offsets[item], ones)).astype(np.float32)
 
     @cached_property
@@ -188,57 +208,33 @@ class Search:
 
     @cached_property
     def about(self) -> np.ndarray:
-        """`item_widths` in the order of `kinds`, (candidate, 6)."""
-        return np.ascontiguousarray(self.posterior.item_widths[self.kinds[0]])
+        """`item_widths` in that order, (candidate, 6)."""
+        return np.ascontiguousarray(self.posterior.item_widths[self.order])
 
     @cached_property
     def extremes(self) -> np.ndarray:
         """Least and greatest of `item_widths` of each kind, (2, kind, 6)."""
-        begin = self.kinds[1][:-1]
-        least, most = (f.reduceat(self.about, begin) for f in (np.minimum, np.maximum))
+        least, most = (f.reduceat(self.about, self.edge[:-1]) for f in (np.minimum, np.maximum))
         return np.stack((least, most))
 
-    @cached_property
-    def position(self) -> np.ndarray:
-        """Of each item in the order of `kinds`, (item,)."""
-        out = np.zeros(self.posterior.layout.n_items, dtype=np.int64)
-        out[self.kinds[0]] = np.arange(len(self.kinds[0]))
-        return out
-
-    def block(self, part: slice, pool: ThreadPoolExecutor, n_threads: int) -> Slates:
-        """The slates of some users."""
+    def prepared(self, part: slice) -> UserBlock:
+        """Some of the users."""
         rows = np.arange(*part.indices(len(self.users)))
-        found = list(self._found(rows, self.room, pool, n_threads))
+        belief = advanced_belief(self.posterior, self.users[rows], self.seconds[rows])
+        return UserBlock.of(self, belief, rows)
+
+    def slates(self, work: UserBlock, pool: ThreadPoolExecutor, n_threads: int) -> Slates:
+        """The slates of some users."""
+        with self.libraries.limit(limits=1, user_api="blas"):  # a thread of ours has one of theirs
+            pairs = work.searched(pool, n_threads)
+        found = list(self._best(work, pairs))
         joined = [np.concatenate([getattr(one, name) for one in found], -1) for name in FIELDS]
         by_user = np.argsort(joined[0], kind="stable")
         return Slates(*(column[..., by_user] for column in joined))
 
-    def _found(
-        self, rows: np.ndarray, room: int, pool: ThreadPoolExecutor, n_threads: int
-    ) -> Iterator[Slates]:
-        """The slates of the users in those rows; of whom more must be kept than there is room for,
-        a few at a time with room for all items.
-        """
-        belief = advanced_belief(self.posterior, self.users[rows], self.seconds[rows])
-        work = UserBlock.of(self, belief, rows)
-        edges = np.linspace(0, len(rows), n_threads + 1).astype(int)
-        shares = [(int(a), int(b)) for a, b in pairwise(edges)]
-
-        def share(task: Callable[..., None], *about: object) -> None:
-            list(pool.map(lambda users: task(users, *about), shares))
-
-        pairs = work.finished(work.streamed(share, room), share)
-        yield from self._best(belief, work, pairs, rows)
-        crowded, n_items = rows[pairs.given_up], self.posterior.layout.n_items
-        step = max(1, self.sizes.users * self.sizes.room // n_items)
-        for begin in range(0, len(crowded), step):
-            yield from self._found(crowded[begin : begin + step], n_items, pool, n_threads)
-
-    def _best(
-        self, belief: Belief, work: UserBlock, pairs: Pairs, rows: np.ndarray
-    ) -> Iterator[Slates]:
+    def _best(self, work: UserBlock, pairs: Pairs) -> Iterator[Slates]:
         """The k best of each user's pairs, and of all items for users of whom that is not sure."""
-        posterior, options = self.posterior, self.options
+        posterior, options, rows = self.posterior, self.options, work.rows
         mean, of_state, of_item = (torch.as_tensor(column) for column in pairs.moments.T)
         found = Predictors(mean, of_state, of_item)
         interval = interest_interval(found, options.prob, 0.0, posterior.recalibration)
@@ -248,10 +244,11 @@ class Search:
         first = np.searchsorted(row, np.arange(len(work.own) + 1))
         order = order[np.arange(len(row)) - first[row] < options.k]
         unsure = self._unsure(pairs, score, order)
-        order = order[~(pairs.given_up | unsure)[pairs.row[order]]]
+        unsure |= pairs.given_up
+        order = order[~unsure[pairs.row[order]]]
         yield slates_of(rows[pairs.row[order]], pairs.item[order], interval, order, options)
-        for doubtful in np.flatnonzero(unsure & ~pairs.given_up).tolist():
-            yield self._everything(belief, work, doubtful, int(rows[doubtful]))
+        for doubtful in np.flatnonzero(unsure).tolist():
+            yield self._everything(work, doubtful)
 
     def _unsure(self, pairs: Pairs, score: Tensor, order: np.ndarray) -> np.ndarray:
         """Recalibrated: users of whom something left out may score as high as an entry, (user,)."""
@@ -265,9 +262,10 @@ class Search:
         np.minimum.at(least, pairs.row[order], as_array(score)[order])
         return np.asarray(np.isfinite(pairs.sure) & (as_array(limit) >= least))
 
-    def _everything(self, belief: Belief, work: UserBlock, row: int, place: int) -> Slates:
+    def _everything(self, work: UserBlock, row: int) -> Slates:
         """The slate of one user from the moments of all items."""
         extra = torch.as_tensor(work.terms(row)).to(self.posterior.features)
-        one = belief.take(slice(row, row + 1))
+        one = work.belief.take(slice(row, row + 1))
         found = predictors(self.posterior, one, extra[None])
-        return best_of_all(self.posterior, found, work.may_be_shown(row), place, self.options)
+        allowed, place = work.may_be_shown(row), int(work.rows[row])
+        return best_of_all(self.posterior, found, allowed, place, self.options)

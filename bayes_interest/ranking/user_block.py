@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from scipy.special import ndtri
-from torch import Tensor
 
-from bayes_interest.emissions.logistic import N_SCALES, scale_mixture
 from bayes_interest.model.filtering import Belief
 from bayes_interest.posterior.predict import level_cut
 from bayes_interest.ranking import compiled
@@ -23,20 +20,12 @@ if TYPE_CHECKING:
 
 ROUNDING = 2.0**-23  # of float32, twice
 WIDER = 1.0 + 1e-3
-SQUARINGS, STEPS, NEAR = 3, 8, 16
+SQUARINGS, NEAR = 2, 16
+SPARE = 64  # entries of equal score that are kept beyond a slate
 CODES = {"mean": compiled.MEAN, "lower": compiled.LOWER, "upper": compiled.UPPER}
 
-Share = Callable[..., None]  # a compiled loop and its arguments but the first, the users
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What may be among each user's best, after all items."""
-
-    mean: np.ndarray  # (user, room)
-    place: np.ndarray  # in the order of the items, (user, room)
-    count: np.ndarray  # (user,), or GIVEN_UP
-    limits: np.ndarray  # means below which nothing was kept, see `raise_limits`
+MEANS = 2**22  # at once in a thread
+LEAST = 8  # users
 
 
 @dataclass(frozen=True)
@@ -55,6 +44,8 @@ class UserBlock:
     """Some users, as the compiled loops need them; lists of items are CSR rows."""
 
     items: Search
+    rows: np.ndarray  # places among the users asked about, (user,)
+    belief: Belief
     deviation: np.ndarray  # users' side of `Search.wide`, (user, column)
     state: np.ndarray  # (user, state_dim)
     cov: np.ndarray  # (user, state_dim, state_dim)
@@ -90,9 +81,11 @@ class UserBlock:
         both_keys = np.sort(np.concatenate((met, keys)))
         return UserBlock(
             items=items,
+            rows=part,
+            belief=belief,
             deviation=mean if blend is None else np.concatenate((mean, blend), 1),
             state=as_array(posterior.values["mean"] + belief.mean),
-            cov=as_array(belief.cov),
+            cov=np.ascontiguousarray(as_array(belief.cov)),
             own=own - mean.dtype.type(level_cut(posterior)),
             blend=blend,
             seen=lists[0],
@@ -100,52 +93,74 @@ class UserBlock:
             skipped=(np.searchsorted(both_keys, starts), both_keys % n_items),
         )
 
-    def streamed(self, share: Share, room: int) -> Kept:
-        """Look at the means of all items, a block at a time; keep at most `room` of a user."""
-        items, n_users = self.items, len(self.own)
-        order, edge = items.kinds
-        kept = Kept(
-            np.empty((n_users, room), np.float32),
-            np.empty((n_users, room), np.int32),
-            np.zeros(n_users, np.int64),
-            np.full((n_users, STEPS + 2), -np.inf),
+    def searched(self, pool: Executor, n_threads: int) -> Pairs:
+        """Look at the means of all items, and closely at what is good, a part of the users at a
+        time in each thread.
+        """
+        n_users, k = len(self.own), self.items.places
+        size, dim = k + max(k, SPARE), self.cov.shape[1] + 1
+        best = compiled.Best(
+            item=np.empty((n_users, size), np.int64),
+            score=np.empty((n_users, size)),
+            moments=np.empty((n_users, size, 3), self.cov.dtype),
+            n_kept=np.zeros(n_users, np.int64),
+            top=np.empty((n_users, k)),
+            filled=np.zeros(n_users, np.int64),
+            floor=np.full(n_users, -np.inf),
         )
-        low, high = self.variances
-        means = np.empty((n_users, items.sizes.items), np.float32)
-        for kind in range(len(edge) - 1):
-            bounds = (low[:, kind].copy(), high[:, kind].copy())
-            for first in range(edge[kind], edge[kind + 1], items.sizes.items):
-                part = items.right[first : min(first + items.sizes.items, edge[kind + 1])]
-                np.matmul(self.left, part.T, out=means[:, : len(part)])
-                share(
-                    compiled.scan,
-                    *(means, len(part), first, order, *self.skipped),
-                    *(kept.mean, kept.place, kept.count, kept.limits),
-                    *(*bounds, items.about, self.extent, *self.asked),
-                )
-        return kept
+        second = np.empty((n_users, dim, dim), self.cov.dtype)
+        extent = np.empty((n_users, 6))
+        at_most = max(LEAST, MEANS // len(self.items.order))
+        turns = -(-n_users // (at_most * n_threads))
+        ends = np.linspace(0, n_users, turns * n_threads + 1).astype(int).tolist()
+        parts = [slice(*both) for both in pairwise(ends)]
+        list(pool.map(lambda part: self._describe(part, second, extent), parts))
+        ranges = self.variances(extent)
+        list(pool.map(lambda part: self._search(part, second, extent, ranges, best), parts))
+        some = np.arange(size) < best.n_kept[:, None]
+        some &= best.score >= best.floor[:, None]
+        row = np.repeat(np.arange(n_users), some.sum(1))
+        given_up = best.n_kept == compiled.GIVEN_UP
+        return Pairs(row, best.item[some], best.moments[some], best.floor, given_up)
 
-    def finished(self, kept: Kept, share: Share) -> Pairs:
-        """Compute the moments of what may still be among the best."""
-        items, n_users = self.items, len(self.own)
-        order, _ = items.kinds
-        start, added_item, added = self.added
-        size = kept.mean.shape[1] + int(np.diff(start).max(initial=0))
-        item, found = np.empty((n_users, size), np.int64), np.zeros(n_users, np.int64)
-        moments = np.empty((n_users, size, 3), self.cov.dtype)
-        sure = np.full(n_users, -np.inf)
+    def _describe(self, part: slice, second: np.ndarray, extent: np.ndarray) -> None:
+        """Second moments of some states (see `compiled.second_moments`), and what bounds variances
+        (user, 6): numbers below and above the eigenvalues of the covariance; trace of the second
+        moment and its Frobenius norm beside the diagonal; `|E z|`; and a bound of the rounding of
+        float32 in the means.
+        """
+        out = extent[part]
+        compiled.second_moments(self.state[part], self.cov[part], second[part], out[:, 2:5])
+        out[:, 3:5] *= WIDER
+        out[:, 0], out[:, 1] = eigenvalue_bounds(self.cov[part])
+        length = np.linalg.norm(self.left[part].astype(np.float64), axis=1)
+        out[:, 5] = ROUNDING * (self.left.shape[1] + 4) * length * self.items.longest
 
-        share(
-            compiled.finish,
-            *(kept.mean, kept.place, kept.count, kept.limits, items.about, self.extent, order),
-            *(start, added_item, added, self.deviation, self.state, self.cov, self.own),
-            *(items.wide, items.vectors, items.offsets, items.item_cov),
-            *(items.position, *self.asked, item, moments, sure, found),
+    def _search(
+        self,
+        part: slice,
+        second: np.ndarray,
+        extent: np.ndarray,
+        ranges: tuple[np.ndarray, np.ndarray],
+        best: compiled.Best,
+    ) -> None:
+        """Fill the part of some users in `best`."""
+        means, starts = self.left[part] @ self.items.right.T, slice(part.start, part.stop + 1)
+        them = compiled.Users(
+            deviation=self.deviation[part],
+            cov=self.cov[part],
+            second=second[part],
+            own=self.own[part],
+            extent=extent[part],
+            low=ranges[0][part],
+            high=ranges[1][part],
+            start=self.skipped[0][starts],
+            skipped=self.skipped[1],
         )
-        some = np.arange(size) < found[:, None]
-        row = np.repeat(np.arange(n_users), found)
-        given_up = kept.count == compiled.GIVEN_UP
-        return Pairs(row, item[some], moments[some], sure, given_up)
+        added, mine = (self.added[0][starts], *self.added[1:]), (column[part] for column in best)
+        compiled.search(
+            means, added, them, self.items.in_loops, compiled.Best(*mine), self.items.asked
+        )
 
     def terms(self, row: int) -> np.ndarray:
         """What the moment adds to the predictor of every item for one user."""
@@ -168,65 +183,30 @@ class UserBlock:
         return allowed
 
     @cached_property
-    def asked(self) -> tuple[int, int, float, np.ndarray, np.ndarray]:
-        """Places, code of the score, half-width in sds, and the logistic scale mixture."""
-        options = self.items.options
-        scales, weights = scale_mixture(N_SCALES[torch.from_numpy(self.cov[:0]).dtype])
-        z = float(ndtri(0.5 + options.prob / 2.0))
-        return options.k, CODES[options.by], z, scales**2, weights
-
-    @cached_property
     def left(self) -> np.ndarray:
         """Users' side of the means in float32, (user, column)."""
         ones = np.ones(len(self.own))
         return np.column_stack((self.deviation, ones, self.own)).astype(np.float32)
 
-    @cached_property
-    def moments(self) -> np.ndarray:
-        """What bounds variances, (user, 5): least and greatest eigenvalue of the covariance;
-        trace of the second moment S of the state; Frobenius norm of S beside its diagonal; `|E z|`.
-        """
-        parts = torch.from_numpy(self.cov).split(NEAR)  # what stays in the cache
-        least, greatest = np.concatenate([eigenvalue_bounds(part) for part in parts], 1)
-        second = self.cov + self.state[:, :, None] * self.state[:, None, :]
-        diagonal = np.einsum("uii->ui", second).astype(np.float64)
-        apart = np.einsum("uij,uij->u", second, second, dtype=np.float64) - (diagonal**2).sum(1)
-        length = np.linalg.norm(self.state.astype(np.float64), axis=1)
-        apart = WIDER * np.sqrt(np.maximum(apart, 0.0))
-        return np.stack((least, greatest, diagonal.sum(1), apart, WIDER * length), 1)
-
-    @cached_property
-    def variances(self) -> tuple[np.ndarray, np.ndarray]:
+    def variances(self, extent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of the predictor's variance for items of each kind, (user, kind) each."""
         least, most = self.items.extremes
-        small, great, trace, apart, length = (column[:, None] for column in self.moments.T)
+        small, great, trace, apart, length = (column[:, None] for column in extent.T[:5])
         mixed = apart * most[:, 3] + 2.0 * length * most[:, 4]
         low = np.maximum(0.0, trace * least[:, 1] + least[:, 5] - mixed) + small * least[:, 0]
         high = trace * most[:, 2] + most[:, 5] + mixed + great * most[:, 0]
-        together = self._of_all_users()
+        together = self._of_all_users(extent)
         return np.maximum(low, together[0]), np.minimum(high, together[1])
 
-    def _of_all_users(self) -> np.ndarray:
+    def _of_all_users(self, extent: np.ndarray) -> np.ndarray:
         """Bounds of the variance that hold for every user of the block, item by item, (2, kind)."""
         square, least, most, apart, cross, own = self.items.about.T
-        lowest, highest = self.moments.min(0), self.moments.max(0)
+        lowest, highest = extent.min(0), extent.max(0)
         mixed = highest[3] * apart + 2.0 * highest[4] * cross
         low = np.maximum(0.0, lowest[2] * least + own - mixed) + lowest[0] * square
         high = highest[2] * most + own + mixed + highest[1] * square
-        begin = self.items.kinds[1][:-1]
+        begin = self.items.edge[:-1]
         return np.stack((np.minimum.reduceat(low, begin), np.maximum.reduceat(high, begin)))
-
-    @cached_property
-    def extent(self) -> np.ndarray:
-        """`moments`; the least variance of all and the step of `raise_limits`; and a bound of the
-        rounding of float32 in the means, (user, 8).
-        """
-        low, high = self.variances
-        begin = low.min(1) / WIDER
-        step = np.maximum(WIDER * high.max(1) - begin, WIDER - 1.0) / STEPS
-        length = np.linalg.norm(self.left.astype(np.float64), axis=1)
-        error = ROUNDING * (self.left.shape[1] + 4) * length * self.items.longest
-        return np.column_stack((self.moments, begin, step, error))
 
 
 def _keys(start: np.ndarray, item: np.ndarray, n_items: int) -> np.ndarray:
@@ -236,25 +216,22 @@ def _keys(start: np.ndarray, item: np.ndarray, n_items: int) -> np.ndarray:
     return found
 
 
-def eigenvalue_bounds(cov: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def eigenvalue_bounds(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Below the least and above the greatest eigenvalue of covariances, (user,) each.
 
-    The greatest of a matrix is at most `(sum_j lambda_j^16)^(1/16)`; the least of P is g less the
-    greatest of `g I - P`, for g at least the greatest of P. No factorisation, 30 times cheaper
-    than the eigenvalues.
+    No eigenvalue is farther from their mean g than `(sum_j (lambda_j - g)^8)^(1/8)`, the root of
+    the Frobenius norm of `(P - g I)^4`. No factorisation: two products of matrices.
     """
-    great = _greatest(cov)
-    eye = torch.eye(cov.shape[1], dtype=cov.dtype)
-    rest = torch.from_numpy(great).to(cov)[:, None, None] * eye - cov
-    return np.maximum(0.0, great / WIDER - _greatest(rest)), great
-
-
-def _greatest(matrix: Tensor) -> np.ndarray:
-    scale = matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
-    power = matrix / scale[:, None, None]
-    for _ in range(SQUARINGS):
-        power = power @ power
-    exponent = 0.5**SQUARINGS
-    norm = torch.linalg.vector_norm(power, dim=(1, 2), dtype=torch.float64)
-    found: np.ndarray = (WIDER * scale.double() * norm**exponent).numpy()
-    return found
+    low, high = np.empty(len(cov)), np.empty(len(cov))
+    eye = np.eye(cov.shape[1], dtype=cov.dtype)
+    for begin in range(0, len(cov), NEAR):
+        some = slice(begin, begin + NEAR)
+        middle = np.einsum("uii->u", cov[some]) / cov.dtype.type(len(eye))
+        scale = np.maximum(middle, np.finfo(cov.dtype).tiny)
+        power = (cov[some] - middle[:, None, None] * eye) / scale[:, None, None]
+        for _ in range(SQUARINGS):
+            power = power @ power
+        norm = np.sqrt(np.einsum("uij,uij->u", power, power, dtype=np.float64))
+        apart = WIDER * scale * norm ** (0.5**SQUARINGS)
+        low[some], high[some] = np.maximum(0.0, middle / WIDER - apart), WIDER * middle + apart
+    return low, high

@@ -22,10 +22,12 @@ from benchmarks.speed.rows import OURS, Goal, Row, row, timed
 
 K, REPEATS, CHECKED = 10, 5, 20
 FULL, QUICK = (10_000, 50_000, 64), (300, 2_000, 16)
+STATES, ITEMS = 85, 20
+LEFT, READ = (STATES * 8.2 + ITEMS * 8.5) / 100.0, ITEMS * 0.17
 IMPLICIT = "implicit 0.7 topk, means alone"
 TORCH = "torch matmul + topk, means alone"
 
-ABOUT = """\
+ABOUT = f"""\
 **What is compared.** `model.rank(users, k=10, n_draws=0)`: ids in, a data frame out, with mean, sd
 and 90 % interval of P(engaged) for the ten best unseen items of every user, full covariances of
 states and items, beliefs moved forward to the moment asked about. Beside it what a point-estimate
@@ -41,10 +43,10 @@ exclusion of what was seen, running rates and the table.
 columns are the offset and the user's own term), and that is the floor, for nothing can be left out
 without looking at it. A variance takes 2 D^2 for the state and 2 (D + 1)^2 for the item, 130 times
 as much: 8.3 Tflop and, at 17 kB an item, a stream of all item covariances for each block of users.
-Bounds leave about 15 pairs a user (counted with 20,000 items) to compute:
-10,000 x 15 x 16.6 kflop = 2.5 Gflop and 2.5 GB of item covariances. Bounds of eigenvalues: six
-products of 64 x 64 a user,
-31 Gflop. Means are read once from the cache they were written to (a block is 8 MB).
+Bounds leave about {STATES} variances of the state and {ITEMS} of the item a user (counted with
+20,000 items): 10,000 x ({STATES} x 8.2 + {ITEMS} x 8.5) kflop = {LEFT:.1f} Gflop and {READ:.1f} GB
+of item covariances. Bounds of eigenvalues: two products of 64 x 64 a user, 10 Gflop. Means are read
+once from the cache they were written to (16 MB for each thread).
 
 **Identity.** For 20 users, evenly spaced, the slate is made again from the moments of
 all items; items and numbers must agree (`differing_entries`, `largest_difference`).

@@ -37,6 +37,7 @@ def arguments() -> argparse.Namespace:
     add("held_out", type=Path, help="CSV: one later event of each user, user_id and item_id")
     add("--max-epochs", type=int, default=60)
     add("--goal", type=float, default=0.12, help="stop two epochs after this NDCG@10")
+    add("--max-seconds", type=float, default=float("inf"), help="begin no epoch after these")
     add("--threads", type=int, default=1)
     add("--seed", type=int, default=0)
     add("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other settings, for tests")
@@ -87,7 +88,7 @@ def main() -> None:
             "cpu_s": cpu, "ndcg": reached, "peak_mib": peak, "settings": settings,
         }), flush=True)  # fmt: skip
         after += reached >= options.goal
-        if after > 2:
+        if after > 2 or wall > options.max_seconds:
             break
         began, began_cpu = time.perf_counter(), time.process_time()
 

@@ -33,7 +33,7 @@ MODEL: dict[str, Any] = {
 FIT: dict[str, Any] = {"batch_events": 1024}
 QUICK_USERS, QUICK_EVENTS = 120, 25
 MAX_EPOCHS, QUICK_EPOCHS = 6, 2
-RIVAL_EPOCHS = 40
+RIVAL_EPOCHS, RIVAL_TIMES = 40, 6.0
 CASE = "NDCG@10 = 0.12 on ml-1m-order"
 EPOCH = "epochs: "
 
@@ -52,8 +52,9 @@ vectors of `HashingEncoder`, made inside the clock. Compiled loops come from num
 RecTools' SASRec: softmax loss and the other settings of its documentation (2 blocks, 4 heads, 256
 factors, the last 100 events of a person, dropout 0.2, Adam at 0.001, batches of 128), with which
 its authors ran their MovieLens-1M benchmark. Its learning rate is constant, so one run gives every
-epoch. It reads no texts. The clock of both stands still while the held-out events are ranked; both
-have the threads that OMP_NUM_THREADS gives, or all.
+epoch; it begins none after {RIVAL_TIMES:.0f} times our time. It reads no texts. The clock of both
+stands still while the held-out events are ranked; both have the threads that OMP_NUM_THREADS
+gives, or all.
 
 Operations of ours. A step's 1,000 draws are about 825 different films. Scores take 32 + 64
 multiplications with each (state, text), moments 64, gradients and curvature 130: 580 operations
@@ -79,7 +80,8 @@ def measure(quick: bool, data: Path) -> list[Row]:
         rows, python = rows_of(OURS, ours), os.environ.get("RECTOOLS_PYTHON")
         if python is None:
             return rows if quick else rows + kept_rivals()
-        theirs = run_rectools(python, work, QUICK_EPOCHS if quick else RIVAL_EPOCHS)
+        epochs = QUICK_EPOCHS if quick else RIVAL_EPOCHS
+        theirs = run_rectools(python, work, epochs, RIVAL_TIMES * ours[-1]["wall_s"])
     return rows + rows_of(theirs[0]["who"], theirs)
 
 
@@ -119,12 +121,13 @@ def floor(train: Path, epochs: int) -> float:
     return ceiling().seconds(len(log) * flops, len(log) * (epochs + 1) * 16e3)
 
 
-def run_rectools(python: str, work: Path, epochs: int) -> list[dict[str, Any]]:
-    """Every epoch of one fit, until two epochs after the goal."""
+def run_rectools(python: str, work: Path, epochs: int, seconds: float) -> list[dict[str, Any]]:
+    """Every epoch of one fit, until two epochs after the goal or so many seconds."""
     script = Path(__file__).with_name("rectools_sasrec.py")
     files = [str(work / "train.csv"), str(work / "held_out.csv")]
     threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
     ends = ["--max-epochs", str(epochs), "--goal", str(GOAL), "--threads", threads]
+    ends += ["--max-seconds", str(seconds)]
     return _lines([python, str(script), *files, *ends])
 
 

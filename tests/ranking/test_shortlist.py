@@ -24,13 +24,13 @@ from bayes_interest.posterior.probability_map import ProbabilityMap, line_map
 from bayes_interest.ranking import compiled
 from bayes_interest.ranking.moments_slates import Slates, all_slates
 from bayes_interest.ranking.scores import POINTS, RankOptions
-from bayes_interest.ranking.shortlist import Sizes, can_stream, stream_slates
+from bayes_interest.ranking.shortlist import Search, can_stream, stream_slates
 from bayes_interest.ranking.user_block import UserBlock, eigenvalue_bounds
 from tests.fitted import FAMILIES, N_ITEMS, STATE_DIM, fit, loud, model, parts, same
 
 USERS = ["u00001", "u00003", "nobody"]
 COLUMNS = ["user_id", "rank", "item_id", "score", "mean", "sd", "lower", "upper"]
-TINY = Sizes(users=2, items=3, room=5)
+TINY = 2  # users at once
 SCALAR: tuple[EmissionName, ...] = ("bernoulli", "rating")
 
 
@@ -46,7 +46,7 @@ def joined(found: list[Slates]) -> tuple[np.ndarray, ...]:
 def check(
     posterior: Posterior,
     ask: RankOptions,
-    sizes: Sizes | None = None,
+    at_once: int = 512,
     candidates: np.ndarray | None = None,
 ) -> None:
     """Both ways give the same items in the same order, and the same numbers to rounding."""
@@ -55,7 +55,7 @@ def check(
     items = np.arange(posterior.layout.n_items) if candidates is None else candidates
     assert can_stream(posterior, seconds)
     wanted = joined(list(all_slates(posterior, users, seconds, items, ask)))
-    found = joined(list(stream_slates(posterior, users, seconds, items, ask, sizes)))
+    found = joined(list(stream_slates(posterior, users, seconds, items, ask, at_once)))
     np.testing.assert_array_equal(found[0], wanted[0])
     np.testing.assert_allclose(found[2], wanted[2], rtol=0, atol=3e-6)
     # The sd is the root of a difference of near numbers: its square is what rounding leaves alone.
@@ -129,35 +129,48 @@ def many_items(
     k=st.sampled_from([1, 2, 5, 17, 1000]),
     by=st.sampled_from(POINTS),
     exclude_seen=st.booleans(),
-    sizes=st.sampled_from([None, TINY, Sizes(3, 64, 40)]),
+    at_once=st.sampled_from([2, 3, 512]),
 )
 def test_streamed_slates_are_those_of_all_items(
     n_items: int, n_users: int, seed: int, spread: float, wide: int, twins: bool, bias: float,
-    k: int, by: str, exclude_seen: bool, sizes: Sizes | None,
+    k: int, by: str, exclude_seen: bool, at_once: int,
 ) -> None:  # fmt: skip
     posterior = many_items(n_items, n_users, seed, spread=spread, wide=wide, twins=twins, bias=bias)
     few = np.sort(np.random.default_rng(seed).permutation(n_items)[: max(1, n_items // 2)])
     for candidates in (None, few):
-        check(posterior, options(k, by, exclude_seen), sizes, candidates)
+        check(posterior, options(k, by, exclude_seen), at_once, candidates)
 
 
-def test_users_for_whom_too_much_must_be_kept_get_the_same(monkeypatch: Any) -> None:
-    calls: list[int] = []  # of those who got room for all items
-    real = UserBlock.streamed
+def test_where_more_are_equally_good_than_there_is_room_for(monkeypatch: Any) -> None:
+    asked: list[int] = []  # those who got all items
+    real = Search._everything
 
-    def counted(block: UserBlock, share: Any, room: int) -> Any:
-        calls.extend([room] * len(block.own) if room == 300 else [])
-        return real(block, share, room)
+    def counted(search: Search, work: UserBlock, row: int) -> Any:
+        asked.append(int(work.rows[row]))
+        return real(search, work, row)
 
-    monkeypatch.setattr(UserBlock, "streamed", counted)
-    hard = many_items(300, 5, 1, spread=2.0, wide=200, twins=False, bias=0.0)
-    check(hard, options(2, "upper"), TINY)
-    assert len(calls) == 5
-    easy = many_items(300, 5, 1, spread=0.01, wide=0, twins=False, bias=0.0)
-    easy = replace(easy, belief=replace(easy.belief, cov=1e-4 * easy.belief.cov))
-    calls.clear()
-    check(easy, options(2, "mean"), Sizes(4, 64, 60))
-    assert not calls
+    monkeypatch.setattr(Search, "_everything", counted)
+    sure = many_items(300, 5, 1, spread=0.01, wide=0, twins=False, bias=60.0)  # all surely engaged
+    check(sure, options(2, "mean"), TINY)
+    assert sorted(asked) == list(range(5))
+    asked.clear()
+    check(replace(sure, values=sure.values | {"bias": torch.tensor(0.0)}), options(2, "mean"), TINY)
+    assert not asked
+
+
+def test_few_items_are_looked_at_closely(monkeypatch: Any) -> None:
+    """The search leaves most items out; else it would be right and slow."""
+    found: list[int] = []
+    real = compiled.search
+
+    def counted(*about: Any) -> None:
+        real(*about)
+        found.extend(about[-2].n_kept.tolist())
+
+    monkeypatch.setattr(compiled, "search", counted)
+    many = many_items(2000, 5, 2, spread=0.02, wide=0, twins=False, bias=0.0)
+    check(many, options(2, "mean"))
+    assert 2 <= max(found) < 50
 
 
 @pytest.mark.parametrize("emission", SCALAR)
@@ -199,7 +212,7 @@ def test_context_streams() -> None:
 def test_recalibrated_models_stream(mapped: ProbabilityMap) -> None:
     posterior = many_items(200, 5, 3, spread=0.2, wide=3, twins=True, bias=-1.0)
     for by in POINTS:
-        check(replace(posterior, recalibration=mapped), options(5, by), Sizes(4, 64, 40))
+        check(replace(posterior, recalibration=mapped), options(5, by), 4)
 
 
 @pytest.mark.parametrize("emission", SCALAR)
@@ -284,14 +297,14 @@ def test_no_variance_lifts_a_lesser_mean_to_the_score(
     score: float, low: float, more: float, by: int, below: float, share: float
 ) -> None:
     scales, weights = scale_mixture(8)
-    rest = (by, 1.6, scales**2, weights)
+    ask = compiled.Ask(1, by, 1.6, scales**2, weights)
     wanted = score if by == compiled.MEAN else math.log(score / (1.0 - score))
-    limit = compiled.least_mean(wanted, low, low + more, *rest)
+    limit = compiled.least_mean(wanted, low, low + more, ask)
     var = low + share * more
-    reached = compiled.bound(limit - below, var, var, *rest)
+    reached = compiled.bound(limit - below, var, var, ask)
     assert reached <= wanted + 1e-12 * (1.0 + abs(wanted))
-    assert compiled.bound(limit - below, low, low + more, *rest) >= reached
-    near = compiled.bound(limit + 1e-3 * (1.0 + abs(limit)), low, low + more, *rest)
+    assert compiled.bound(limit - below, low, low + more, ask) >= reached
+    near = compiled.bound(limit + 1e-3 * (1.0 + abs(limit)), low, low + more, ask)
     assert near > wanted  # and it is no lower than it must be
 
 
@@ -317,7 +330,7 @@ def test_eigenvalue_bounds_hold(decay: float) -> None:
     q = torch.linalg.qr(torch.randn(13, 11, 11, generator=generator)).Q
     values = torch.exp(-decay * torch.rand(13, 11, generator=generator))
     cov = (q * values[:, None]) @ q.mT
-    low, high = eigenvalue_bounds(0.5 * (cov + cov.mT))
+    low, high = eigenvalue_bounds((0.5 * (cov + cov.mT)).numpy())
     least, most = values.min(1).values.numpy(), values.max(1).values.numpy()
     assert (low <= least).all()
     assert (high >= most).all()
@@ -328,19 +341,18 @@ def test_eigenvalue_bounds_hold(decay: float) -> None:
 def test_variances_lie_within_their_bounds(apart: float) -> None:
     posterior = many_items(60, 5, 7, spread=apart, wide=2, twins=False, bias=0.0)
     about = item_widths(posterior.items.vectors, posterior.item_cov)
-    from bayes_interest.ranking.shortlist import Search
-    from bayes_interest.ranking.user_block import UserBlock
-
     seconds = np.full(5, clock(posterior))
-    search = Search(posterior, np.arange(5), seconds, np.arange(60), options(), Sizes())
-    block = UserBlock.of(search, posterior.belief, slice(0, 5))
+    search = Search(posterior, np.arange(5), seconds, np.arange(60), options())
+    block = UserBlock.of(search, posterior.belief, np.arange(5))
+    extent = np.empty((5, 6))
+    block._describe(slice(0, 5), np.empty((5, STATE_DIM + 1, STATE_DIM + 1), np.float32), extent)
     found = predictors(posterior, posterior.belief, torch.zeros(5, 60))
     for user in range(5):
         for item in range(60):
-            low, high = compiled.item_range(about[item], block.extent[user])
+            low, high = compiled.item_range(about[item], extent[user])
             assert low <= found.item_var[user, item] * (1 + 1e-5) + 1e-6
             assert high >= found.item_var[user, item] * (1 - 1e-5) - 1e-6
-            low, high = compiled.whole_range(about[item], block.extent[user])
+            low, high = compiled.whole_range(about[item], extent[user])
             assert low <= found.var[user, item] * (1 + 1e-5) + 1e-6
             assert high >= found.var[user, item] * (1 - 1e-5) - 1e-6
 
