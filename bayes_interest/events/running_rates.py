@@ -64,15 +64,18 @@ class Rates:
     @classmethod
     def of(cls, log: History, own: OwnPast, top_outcome: float) -> Rates:
         """From a log with outcomes up to `top_outcome`."""
+        from bayes_interest.events.compiled import group_kernel
+
         outcome = log.outcome[log.absorb] / top_outcome
-        excess = outcome - _earlier_mean(outcome, own.seconds)
+        in_time = np.argsort(own.seconds, kind="stable")
+        excess = outcome - _earlier_mean(outcome, own.seconds, in_time)
         shares = np.array(RATE_SHARES)
         after = _kernels()[0](own.user, excess, shares)
         user = np.zeros((len(log), len(shares) + 1), dtype=np.float32)
         user[:, -1] = 1.0
         low, high = own.span(np.arange(len(log)))
         user[high > low, :-1] = after[high[high > low] - 1]
-        order = np.lexsort((own.seconds, own.item))
+        order = in_time[group_kernel(own.item[in_time], int(own.item.max(initial=-1)) + 1)]
         total = np.concatenate(([0.0], np.cumsum(excess[order])))
         return cls(user, own.item[order], own.seconds[order], total)
 
@@ -102,12 +105,14 @@ class Rates:
         return self.of_item(item, np.repeat(seconds, n_items)).reshape(len(seconds), n_items)
 
 
-def _earlier_mean(outcome: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+def _earlier_mean(outcome: np.ndarray, seconds: np.ndarray, in_time: np.ndarray) -> np.ndarray:
     """Mean of all strictly earlier outcomes, cautiously a half without any, (event,)."""
-    order = np.argsort(seconds, kind="stable")
-    total = np.concatenate(([0.0], np.cumsum(outcome[order])))
-    count = np.searchsorted(seconds[order], seconds, side="left")
-    mean: np.ndarray = (total[count] + 0.5) / (count + 1.0)
+    total, now = np.concatenate(([0.0], np.cumsum(outcome[in_time]))), seconds[in_time]
+    place = np.arange(len(now))
+    place[1:][now[1:] == now[:-1]] = 0
+    count = np.maximum.accumulate(place)  # events before the first one of this time
+    mean = np.empty_like(outcome)
+    mean[in_time] = (total[count] + 0.5) / (count + 1.0)
     return mean
 
 

@@ -16,10 +16,10 @@ import torch
 import bayes_interest as bi
 from bayes_interest.model.batch import Batch
 from bayes_interest.model.generative import Design, interest_program
-from benchmarks.speed import fit_log, sections
+from benchmarks.speed import fit_log, sections, states
 from benchmarks.speed.fit_pyro import PyroRival
 from benchmarks.speed.page import Kept, page, row_table
-from benchmarks.speed.rows import Goal, Row, row, timed
+from benchmarks.speed.rows import OURS, Goal, Row, row, timed
 from benchmarks.speed.states import compare, draw, kickscore_task, one_thread
 
 USERS, STEPS, DIM = 7, 11, 3
@@ -246,8 +246,7 @@ def test_our_loss_absorbs_no_held_out_event() -> None:
 def test_kickscore_gives_the_same_states() -> None:
     pytest.importorskip("kickscore")
     chains = draw(USERS, STEPS, 1, torch.float64, ones=True)
-    tasks = {"ours": lambda: one_thread(chains), "kickscore": kickscore_task(chains)}
-    compare(tasks, tolerance=1e-9)
+    compare(one_thread(chains), kickscore_task(chains)(), 1e-9, "kickscore")
 
 
 def test_rivals_that_differ_are_not_compared() -> None:
@@ -255,4 +254,15 @@ def test_rivals_that_differ_are_not_compared() -> None:
     ours = one_thread(chains)
     wrong = [ours[0] + 0.01, *ours[1:]]
     with pytest.raises(AssertionError, match="rival"):
-        compare({"ours": lambda: ours, "rival": lambda: wrong}, tolerance=2e-3)
+        compare(ours, wrong, 2e-3, "rival")
+
+
+def test_a_rival_that_does_not_end_is_named_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(states, "PATIENCE", 0.01)
+    monkeypatch.setattr(states, "version", lambda _: "0")
+    rows = states.against_dynamax(draw(USERS, STEPS, DIM, torch.float32), 1)
+    assert [row.who for row in rows] == [OURS, "dynamax 0", "dynamax 0 parallel"]
+    assert all(np.isnan(row.seconds) and "not within" in str(row.figures) for row in rows[1:])
+    assert "not measured" in states.times_faster(rows, "dynamax").reached
+    there = states.row(rows[0].case, "dynamax 0", [20.0 * rows[0].seconds])
+    assert states.times_faster([*rows, there], "dynamax").met
