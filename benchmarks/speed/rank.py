@@ -22,7 +22,7 @@ from benchmarks.speed.rows import OURS, Goal, Row, row, timed
 
 K, REPEATS, CHECKED = 10, 5, 20
 FULL, QUICK = (10_000, 50_000, 64), (300, 2_000, 16)
-STATES, ITEMS = 85, 20
+STATES, ITEMS = 51, 12
 LEFT, READ = (STATES * 8.2 + ITEMS * 8.5) / 100.0, ITEMS * 0.17
 IMPLICIT = "implicit 0.7 topk, means alone"
 TORCH = "torch matmul + topk, means alone"
