@@ -54,7 +54,8 @@ factors, the last 100 events of a person, dropout 0.2, Adam at 0.001, batches of
 its authors ran their MovieLens-1M benchmark. Its learning rate is constant, so one run gives every
 epoch; it begins none after {RIVAL_TIMES:.0f} times our time. It reads no texts. The clock of both
 stands still while the held-out events are ranked; both have the threads that OMP_NUM_THREADS
-gives, or all. Where RECTOOLS_PYTHON is not set, SASRec's rows are those of the last run that had it.
+gives, or all. Where RECTOOLS_PYTHON is not set, SASRec's rows are those of the last run that had
+it.
 
 Operations of ours. A step's 1,000 draws are about 825 different films. Scores take 32 + 64
 multiplications with each (state, text), moments 64, gradients and curvature 130: 580 operations
