@@ -219,8 +219,8 @@ def _keys(start: np.ndarray, item: np.ndarray, n_items: int) -> np.ndarray:
 def eigenvalue_bounds(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Below the least and above the greatest eigenvalue of covariances, (user,) each.
 
-    No eigenvalue is farther from their mean g than `(sum_j (lambda_j - g)^8)^(1/8)`, the root of
-    the Frobenius norm of `(P - g I)^4`. No factorisation: two products of matrices.
+    No eigenvalue is farther from their mean g than `(sum_j (lambda_j - g)^8)^(1/8)`, the fourth
+    root of the Frobenius norm of `(P - g I)^4`. No factorisation: two products of matrices.
     """
     low, high = np.empty(len(cov)), np.empty(len(cov))
     eye = np.eye(cov.shape[1], dtype=cov.dtype)
