@@ -31,6 +31,8 @@ LEAST_CURVATURE = 1.0  # that of the prior
 TOP_EVIDENCE = 0.1
 GRID_REACH, GRID_SIZE = 5.0, 501
 LEAPS, LEAP = 4, 0.35
+FINDING, SHORTER, LONGER = 0.5, 0.3, 1.5
+"""Share of the sweeps in which a chain's leaps shrink where it is refused, and by how much."""
 
 SiteBlocks = tuple[ScalarSites, ...]
 
@@ -155,7 +157,11 @@ def _curvature(density: Collapsed, mode: Tensor, sites: SiteBlocks) -> Tensor:
 def draw_points(
     density: Collapsed, fit: Laplace, n_draws: int, sweeps: int, generator: torch.Generator
 ) -> Tensor:
-    """Points (draw, dim): draws from the Gaussian, each moved by `sweeps` of its own chain."""
+    """Points (draw, dim): draws from the Gaussian, each moved by `sweeps` of its own chain.
+
+    Far out, where effects are large, the density is steeper than the Gaussian and leaps of full
+    length are refused for ever: in the first half of the sweeps a chain's own shrink until it is in.
+    """
     root = torch.linalg.cholesky(fit.precision)
 
     def normal() -> Tensor:
@@ -175,15 +181,16 @@ def draw_points(
     if not bool(torch.isfinite(here.value).all()):  # too far out: start those at the mode
         inner = torch.where(torch.isfinite(here.value)[:, None], inner, torch.zeros_like(inner))
         here = density(placed(inner), repeated(fit.sites, n_draws))
-    for _ in bar(range(sweeps), desc="draws of the globals", unit="sweep"):
+    leap = torch.full_like(inner[:, :1], LEAP)
+    for sweep in bar(range(sweeps), desc="draws of the globals", unit="sweep"):
         momentum = normal()
         energy = here.value - 0.5 * (momentum**2).sum(1)
         there, moved = here, inner
         for _ in range(LEAPS):
-            momentum = momentum + 0.5 * LEAP * slope(there.slope)
-            moved = moved + LEAP * momentum
+            momentum = momentum + 0.5 * leap * slope(there.slope)
+            moved = moved + leap * momentum
             there = density(placed(moved), there.sites)
-            momentum = momentum + 0.5 * LEAP * slope(there.slope)
+            momentum = momentum + 0.5 * leap * slope(there.slope)
         change = there.value - 0.5 * (momentum**2).sum(1) - energy
         uniform = torch.rand(n_draws, generator=generator, dtype=torch.float64).to(change)
         take = torch.log(uniform) < change
@@ -192,6 +199,8 @@ def draw_points(
             density.whitened, placed(torch.where(take[:, None], moved, inner)), here, generator
         )
         inner = (point - fit.mode) @ root
+        longer = torch.where(take[:, None], LONGER * leap, SHORTER * leap).clamp_max(LEAP)
+        leap = longer if sweep + 1 < FINDING * sweeps else torch.full_like(leap, LEAP)
     return placed(inner)
 
 

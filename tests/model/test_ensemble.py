@@ -107,6 +107,18 @@ def test_sweeps_lead_from_the_gaussian_to_the_density() -> None:
     assert float(moved.mean()) == pytest.approx(wanted, abs=0.05)
 
 
+def test_chains_that_start_where_the_density_is_steep_come_in() -> None:
+    """At 7 the slope of `exp(-2 e^x)` is 2,000: a leap of full length is refused for ever."""
+    one = torch.ones(1, dtype=torch.float64)
+    density = Quadratic(0.0 * one, one[None], skew=2.0)
+    generator = torch.Generator().manual_seed(3)
+    near = draw_points(density, Laplace(0.0 * one, one[None], ()), 4_000, 24, generator)
+    far = draw_points(density, Laplace(7.0 * one, one[None], ()), 4_000, 24, generator)
+    assert float(far.mean()) == pytest.approx(float(near.mean()), abs=0.05)
+    assert float(far.std()) == pytest.approx(float(near.std()), abs=0.05)
+    assert float(far.max()) < 2.0
+
+
 def test_new_scales_leave_the_effects_and_tell_value_and_slope() -> None:
     density, point = collapsed("rating")
     points = torch.stack((point, 0.8 * point, 1.1 * point))
