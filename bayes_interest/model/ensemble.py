@@ -160,7 +160,7 @@ def draw_points(
     """Points (draw, dim): draws from the Gaussian, each moved by `sweeps` of its own chain.
 
     Far out, where effects are large, the density is steeper than the Gaussian and leaps of full
-    length are refused for ever: in the first half of the sweeps a chain's own shrink until it is in.
+    length are refused for ever: in the first half of the sweeps a chain's own shrink meanwhile.
     """
     root = torch.linalg.cholesky(fit.precision)
 
