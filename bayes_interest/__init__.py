@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bayes_interest.evaluation.coverage import coverage
     from bayes_interest.evaluation.feedback import simulate_feedback, summarize_feedback
     from bayes_interest.evaluation.leaks import check_no_peeking
-    from bayes_interest.evaluation.policies import FeedbackStart, Policy
+    from bayes_interest.evaluation.policies import FeedbackStart, ModelRanking, Policy
     from bayes_interest.evaluation.protocol import Recommender
     from bayes_interest.evaluation.sbc import sbc, sbc_table
     from bayes_interest.evaluation.scores import BacktestScores
@@ -82,6 +82,7 @@ __all__ = [
     "ItemTable",
     "ItemsAbove",
     "ModelConfig",
+    "ModelRanking",
     "NotFittedError",
     "Policy",
     "PrecomputedVectors",
@@ -133,6 +134,7 @@ _HOME: Final = {
     "ItemTable": "bayes_interest.events.read",
     "ItemsAbove": "bayes_interest.ranking.above",
     "ModelConfig": "bayes_interest.config",
+    "ModelRanking": "bayes_interest.evaluation.policies",
     "Policy": "bayes_interest.evaluation.policies",
     "PrecomputedVectors": "bayes_interest.text.precomputed",
     "RecalibratedInterest": "bayes_interest.recalibrated_interest",

@@ -82,10 +82,15 @@ class ExposedInterest:
         self.outcome, self.exposure = outcome, exposure
         return self
 
-    def update(self, events: object, items: object | None = None) -> ExposedInterest:
-        """Absorb new events into both models; see `InterestModel.update`. Returns self."""
+    def update(
+        self, events: object, items: object | None = None, *, learn_items: bool = False
+    ) -> ExposedInterest:
+        """Absorb new events into both models; see `InterestModel.update`. Returns self.
+
+        `learn_items` is for the outcome model; the choice model's items stay.
+        """
         outcome, exposure = copy.copy(self.outcome), copy.copy(self.exposure)
-        outcome.update(events, items)
+        outcome.update(events, items, learn_items=learn_items)
         exposure.update(events, items)
         self.outcome, self.exposure = outcome, exposure
         return self
@@ -116,6 +121,7 @@ class ExposedInterest:
         rank_intervals: bool = False,
         abstain: float | None = None,
         fallback: str | Iterable[Any] = "popular",
+        exploration: float = 1.0,
     ) -> pd.DataFrame:
         """Slates as `InterestModel.rank` gives them; for "diverse" looks are as for choice.
 
@@ -125,7 +131,7 @@ class ExposedInterest:
         return recommend(
             self.outcome.posterior, users, k, by, at, candidates, exclude_seen, prob, n_draws, seed,
             self.exposure.posterior, looks=looks, rank_intervals=rank_intervals, abstain=abstain,
-            fallback=fallback,
+            fallback=fallback, exploration=exploration,
         )  # fmt: skip
 
     def compare_items(

@@ -120,6 +120,7 @@ class InterestModel:
         rank_intervals: bool = False,
         abstain: float | None = None,
         fallback: str | Iterable[Any] = "popular",
+        exploration: float = 1.0,
         raw: bool = False,
     ) -> pd.DataFrame:
         """Slates: user_id, rank, item_id, score, mean, sd, lower, upper, p_top_k.
@@ -129,7 +130,9 @@ class InterestModel:
         together make it likeliest that at least one is engaged with in `looks` looks at the
         slate, by default one, for choice the next ten choices; the score is what an item adds).
         For choice the probabilities are among the candidates allowed for the user. Fewer than k
-        rows where fewer are allowed.
+        rows where fewer are allowed. `exploration` multiplies a thompson draw's distance from the
+        mean: 1 is Thompson sampling, 0 ranks by the mean; in a loop of fewer rounds than it takes
+        to know all items, less than 1 loses less (posterior reshaping; Chapelle & Li 2011).
 
         `rank_intervals` adds expected_rank, rank_lower and rank_upper: the entry's rank among the
         allowed candidates in the joint draws, and whole ranks that hold it with mass `prob`.
@@ -151,6 +154,7 @@ class InterestModel:
         return recommend(
             self._answering(raw), users, k, by, at, candidates, exclude_seen, prob, n_draws, seed,
             looks=looks, rank_intervals=rank_intervals, abstain=abstain, fallback=fallback,
+            exploration=exploration,
         )  # fmt: skip
 
     def compare_items(
@@ -312,12 +316,19 @@ class InterestModel:
         """
         return catalogue_map(self.posterior, user, at, prob, method, seed)
 
-    def update(self, events: object, items: object | None = None) -> InterestModel:
+    def update(
+        self, events: object, items: object | None = None, *, learn_items: bool = False
+    ) -> InterestModel:
         """Absorb new events, one filter step each; globals stay. Returns self.
 
         New users start at the prior. New items need a text (in `items` or the events) or are an
         ItemError. Events before a user's last absorbed one are a TimeOrderError. Nothing changes
         on an error. In any split of the new events (in time order) the result is the same.
+
+        With `learn_items` (bernoulli, rating) events teach about items as well: residual and offset
+        move and grow surer, most of all those of new items, as if user and item were independent
+        of each other before the event. Events of all users are then taken in order of time. Items
+        of a log so small that fitting drew all globals (`n_members`) stay as they were drawn.
 
         What was shown and ignored: to bernoulli an event of value 0, to rating a low level; a
         dislike says more than an ignored impression where `kind` tells them apart and the log
@@ -327,7 +338,7 @@ class InterestModel:
         """
         table = None if items is None else read_items(items)
         log = read_events(events, allow_empty=True)
-        self._posterior = answers.update(self.posterior, log, table, self.encoder)
+        self._posterior = answers.update(self.posterior, log, table, self.encoder, learn_items)
         return self
 
     def stream(self, *, allow_future: bool = False) -> InterestStream[InterestModel]:

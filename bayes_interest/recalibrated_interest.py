@@ -83,9 +83,11 @@ class RecalibratedInterest:
         self.model = fitted
         return self
 
-    def update(self, events: object, items: object | None = None) -> RecalibratedInterest:
+    def update(
+        self, events: object, items: object | None = None, *, learn_items: bool = False
+    ) -> RecalibratedInterest:
         """Absorb new events, the map stays as it is; see `InterestModel.update`. Returns self."""
-        self.model.update(events, items)
+        self.model.update(events, items, learn_items=learn_items)
         return self
 
     def score_events(

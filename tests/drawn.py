@@ -26,7 +26,7 @@ def known(emission: EmissionName, n_users: int) -> tuple[Simulation, InterestMod
         emission=emission, state_dim=2, event_drift=False, popularity_days=None, repeats=False,
         succession=False, likeness=False, rates=False, dtype="float64",
     )  # fmt: skip
-    fit = FitConfig(max_epochs=1, progress=False, holdout=0.0)
+    fit = FitConfig(max_epochs=1, n_members=1, progress=False, holdout=0.0)
     door = InterestModel(config, PrecomputedVectors(log.vectors)).fit(log.events, config=fit)
     posterior, truth = door.posterior, log.truth
     order = [int(item[1:]) for item in posterior.vocabulary.items.ids]

@@ -123,6 +123,9 @@ def rank(
     repeats: Repeats = False,
     prob: Prob = 0.9,
     seed: Seed = 0,
+    exploration: Annotated[
+        float, typer.Option(help="thompson: 1 follows the draw, 0 the mean.")
+    ] = 1.0,
     device: Device = "cpu",
     out: Out = None,
 ) -> None:
@@ -130,8 +133,9 @@ def rank(
     fitted = load(model, device)
     users, candidates = user_ids(fitted, user), item_ids(fitted, candidate)
     slates = fitted.rank(
-        users, k, by, at, candidates, exclude_seen=not repeats, prob=prob, seed=seed
-    )
+        users, k, by, at, candidates, exclude_seen=not repeats, prob=prob, seed=seed,
+        exploration=exploration,
+    )  # fmt: skip
     write(slates, out)
 
 
@@ -161,6 +165,9 @@ def update(
     model: Model,
     items: Items = None,
     save_to: Annotated[Path | None, typer.Option(help="Another folder to save to.")] = None,
+    learn_items: Annotated[
+        bool, typer.Option("--learn-items", help="Events teach about items as well as users.")
+    ] = False,
     device: Device = "cpu",
     column: Column = None,
     item_column: ItemColumn = None,
@@ -170,7 +177,8 @@ def update(
     """Absorb new events without a refit, and save the model back."""
     fitted = load(model, device)
     log = read_log(events, column, time_unit)
-    fitted.update(log, read_table(items, item_column, text_column))
+    table = read_table(items, item_column, text_column)
+    fitted.update(log, table, learn_items=learn_items)
     fitted.save(save_to or model)
     say(f"absorbed {len(log):,} events, saved to {save_to or model}")
 

@@ -22,12 +22,14 @@ from bayes_interest.evaluation.policies import (
     RANDOM,
     FeedbackStart,
     ModelPolicy,
+    ModelRanking,
     OraclePolicy,
     Policy,
     PolicyFactory,
     RandomPolicy,
 )
 from bayes_interest.evaluation.world import World, world_after
+from bayes_interest.events.read import EventLog
 from bayes_interest.model.prepare import embed_items
 from bayes_interest.model.simulate import simulate
 from bayes_interest.posterior.learn import learn
@@ -39,11 +41,12 @@ from bayes_interest.text.precomputed import PrecomputedVectors
 POLICY, SEED, ROUND = "policy", "seed", "round"
 REGRET, CUMULATIVE_REGRET, TAKEN = "regret", "cumulative_regret", "taken"
 NAMED = (*MODEL_POLICIES, RANDOM, ORACLE)
+Chosen = str | ModelRanking | PolicyFactory
 STATE_DIM = 4
 
 
 def simulate_feedback(
-    policies: Sequence[str] | Mapping[str, str | PolicyFactory] = ("mean", "thompson", RANDOM),
+    policies: Sequence[str] | Mapping[str, Chosen] = ("mean", "thompson", RANDOM),
     n_users: int = 40,
     n_items: int = 60,
     n_rounds: int = 60,
@@ -67,10 +70,11 @@ def simulate_feedback(
     them. The truth and its chance are the same for all policies. Items may be shown again.
 
     Args:
-        policies: names, or name to policy: "mean", "lower", "upper", "thompson" and "p_top_k" are
-            the model fitted on the warm-up log (`config`, `fit_config`), ranking by that and
-            updated online; "random"; "oracle" knows the truth; or a function of a
-            `FeedbackStart` that gives an object with `choose` and `observe` (see `Policy`).
+        policies: names, or name to policy: "mean", "lower", "upper", "thompson", "p_top_k" and
+            "diverse" are the model fitted on the warm-up log (`config`, `fit_config`), ranking by
+            that and updated online, items too; a `ModelRanking` says more closely how it ranks and
+            learns; "random"; "oracle" knows the truth; or a function of a `FeedbackStart` that
+            gives an object with `choose` and `observe` (see `Policy`).
         emission: "bernoulli" (1 taken, 0 ignored) or "rating" (taken: the upper half of five
             levels). A choice has no shown-and-ignored.
         drift_scales: of the true interest per sqrt day, one per dimension.
@@ -131,25 +135,28 @@ class _Maker:
         self.config = config or ModelConfig(emission, state_dim=STATE_DIM)
         self.fit_config = fit_config or FitConfig(seed=start.seed, n_members=1, progress=False)
         self.encoder = PrecomputedVectors(start.vectors)
-        self.posterior = cache(self._fitted)
+        self.posterior = cache(lambda: self.fitted(start.events))
 
-    def _fitted(self) -> Posterior:
-        """Of the warm-up log; items without an event there are known by their vectors."""
-        found = learn(self.start.events, None, self.encoder, self.config, self.fit_config)
+    def fitted(self, log: EventLog) -> Posterior:
+        """Of a log; items without an event there are known by their vectors."""
+        found = learn(log, None, self.encoder, self.config, self.fit_config)
         known = found.vocabulary.items.index_of(self.start.items)
         new = self.start.items[known < 0]
         if not len(new):
             return found
         return found.with_items(new, embed_items(new, [""] * len(new), self.encoder, False))
 
-    def __call__(self, policy: str | PolicyFactory) -> Policy:
-        if not isinstance(policy, str):
-            return policy(self.start)
+    def __call__(self, policy: Chosen) -> Policy:
         if policy == RANDOM:
             return RandomPolicy(self.start)
         if policy == ORACLE:
             return OraclePolicy(self.start, self.world)
-        return ModelPolicy(self.posterior(), self.encoder, self.start, policy)
+        if isinstance(policy, str):
+            policy = ModelRanking(policy)
+        if isinstance(policy, ModelRanking):
+            start = self.start
+            return ModelPolicy(self.posterior(), self.encoder, start, policy, refit=self.fitted)
+        return policy(self.start)
 
 
 def run_policy(name: str, policy: Policy, world: World, start: FeedbackStart) -> pd.DataFrame:
@@ -212,11 +219,11 @@ def summarize_feedback(
 
 
 def _named(
-    policies: Sequence[str] | Mapping[str, str | PolicyFactory],
-) -> dict[str, str | PolicyFactory]:
+    policies: Sequence[str] | Mapping[str, Chosen],
+) -> dict[str, Chosen]:
     if isinstance(policies, str):
         raise ConfigError(f"policies={policies!r}: expected a list, as [{policies!r}]")
-    named: dict[str, str | PolicyFactory] = (
+    named: dict[str, Chosen] = (
         dict(policies) if isinstance(policies, Mapping) else {name: name for name in policies}
     )
     for policy in named.values():

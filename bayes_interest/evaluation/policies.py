@@ -9,12 +9,13 @@ from typing import Protocol, get_args
 import numpy as np
 import pandas as pd
 
+from bayes_interest.errors import ConfigError
 from bayes_interest.evaluation.world import World
 from bayes_interest.events.read import EventLog, read_events
 from bayes_interest.posterior.answers import update
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.ranking.batch import slates_at_once
-from bayes_interest.ranking.scores import RankBy
+from bayes_interest.ranking.scores import RankBy, check_exploration, check_rank_arguments
 from bayes_interest.text.encoder import Encoder
 
 RANDOM, ORACLE = "random", "oracle"
@@ -58,6 +59,27 @@ class Policy(Protocol):
 PolicyFactory = Callable[[FeedbackStart], Policy]
 
 
+@dataclass(frozen=True)
+class ModelRanking:
+    """How the model ranks and learns in `simulate_feedback`. Raises ConfigError if impossible."""
+
+    by: str = "mean"
+    """As in `InterestModel.rank`; for "thompson" with its `exploration`."""
+    exploration: float = 1.0
+    learn_items: bool = True
+    """Whether events teach about items, too; as in `InterestModel.update`."""
+    refit_every: int | None = None
+    """Rounds after which the model is fitted anew to everything so far; None: never."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        check_rank_arguments(self.by, 1, 0)
+        check_exploration(self.exploration, self.by)
+        every = self.refit_every
+        if every is not None and (isinstance(every, bool) or every != int(every) or every < 1):
+            raise ConfigError(f"refit_every={every!r}: expected a number of rounds >= 1, or None")
+
+
 class ModelPolicy:
     """Shows what `InterestModel.rank` puts first and learns by `InterestModel.update`.
 
@@ -65,8 +87,9 @@ class ModelPolicy:
         posterior: a fitted bernoulli or rating model that knows all users and items.
         encoder: of the items, as for `InterestModel`.
         start: users, items and times of the loop.
-        by: what the ranking sorts by; prob and n_draws as in `rank`. The seed of a round's draws
-            is `start.seed * 1_000_003 + round_number`.
+        ranking: what is shown and what is learned; prob and n_draws as in `rank`. The seed of a
+            round's draws is `start.seed * 1_000_003 + round_number`.
+        refit: gives the posterior of a log, for `refit_every`.
     """
 
     def __init__(
@@ -74,12 +97,14 @@ class ModelPolicy:
         posterior: Posterior,
         encoder: Encoder,
         start: FeedbackStart,
-        by: str,
+        ranking: ModelRanking,
         prob: float = 0.9,
         n_draws: int = 200,
+        refit: Callable[[EventLog], Posterior] | None = None,
     ) -> None:
         self.posterior, self.encoder, self.start = posterior, encoder, start
-        self.by, self.prob, self.n_draws = by, prob, n_draws
+        self.ranking, self.prob, self.n_draws = ranking, prob, n_draws
+        self.refit, self.seen = refit, [start.events.frame]
 
     def choose(self, users: np.ndarray, round_number: int) -> np.ndarray:
         """The k best items by the present posterior, (user, k)."""
@@ -89,17 +114,27 @@ class ModelPolicy:
             known.users.index_of(users),
             np.full(len(users), start.seconds[round_number]),
             start.k,
-            self.by,
+            self.ranking.by,
             self.prob,
             self.n_draws,
             start.seed * ROUND_SEEDS + round_number,
+            self.ranking.exploration,
         )
         items: np.ndarray = known.items.ids[shown]
         return items
 
     def observe(self, events: pd.DataFrame) -> None:
-        """One filter step per event; globals stay."""
-        self.posterior = update(self.posterior, read_events(events), None, self.encoder)
+        """One filter step per event, or a fit of everything."""
+        log = read_events(events)
+        every, learn_items = self.ranking.refit_every, self.ranking.learn_items
+        if every is None or self.refit is None:
+            self.posterior = update(self.posterior, log, None, self.encoder, learn_items)
+            return
+        self.seen.append(log.frame)
+        if (len(self.seen) - 1) % every == 0:  # the first is the warm-up log
+            self.posterior = self.refit(read_events(pd.concat(self.seen, ignore_index=True)))
+        else:
+            self.posterior = update(self.posterior, log, None, self.encoder, learn_items)
 
 
 class RandomPolicy:

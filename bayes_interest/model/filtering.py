@@ -201,7 +201,7 @@ def filter_events(
     state_cov = like.new_empty((n_events, dim, dim) if keep_cov else (0, 1, 1))
     after = Belief(belief.mean.clone(), belief.cov.contiguous().clone())
     scales, weights = scale_mixture(N_SCALES[like.dtype])
-    about = [as_array(part) for part in _event_parts(layout, values, items, events)]
+    about = [as_array(part) for part in event_parts(layout, values, items, events)]
     about += [as_array(part) for part in global_parts(values, items, item_cov)]
     settled = (pull_back(layout, like), FAR, SMALLEST_SHARE, scales**2, weights)
     out = [as_array(part) for part in (forecast, state_mean, state_cov)]
@@ -239,7 +239,7 @@ def pull_back(layout: Layout, like: Tensor) -> Any:
     return rate.numpy()[()]
 
 
-def _event_parts(
+def event_parts(
     layout: Layout, values: Globals, items: Items, events: EventTensors
 ) -> list[Tensor]:
     """What `filter_ordered_kernel` is told of every event."""

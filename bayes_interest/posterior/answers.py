@@ -14,6 +14,7 @@ from bayes_interest.events.read import EventLog, ItemTable
 from bayes_interest.events.split import moment_seconds
 from bayes_interest.model.prepare import embed_items, item_texts, log_history
 from bayes_interest.posterior.exposure import ExposedEvents, item_places
+from bayes_interest.posterior.item_learning import absorb_together, check_learns_items
 from bayes_interest.posterior.online import absorb, filter_history
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
@@ -135,15 +136,22 @@ def widened(
 
 
 def update(
-    posterior: Posterior, log: EventLog, table: ItemTable | None, encoder: Encoder
+    posterior: Posterior,
+    log: EventLog,
+    table: ItemTable | None,
+    encoder: Encoder,
+    learn_items: bool = False,
 ) -> Posterior:
     """See `InterestModel.update`."""
+    absorbing = absorb_together if learn_items else absorb
+    if learn_items:
+        check_learns_items(posterior)
     posterior = widened(posterior, log, table, encoder)
     if not len(log):
         return posterior
     config = posterior.config
     logger.info("absorbing %d events into a model of %d", len(log), len(posterior.history))
-    return absorb(posterior, log_history(log, posterior.vocabulary, config.emission, config))
+    return absorbing(posterior, log_history(log, posterior.vocabulary, config.emission, config))
 
 
 def later_history(

@@ -31,6 +31,7 @@ def slates_at_once(
     prob: float,
     n_draws: int,
     seed: int,
+    exploration: float = 1.0,
 ) -> np.ndarray:
     """The k best of all items for users (positions) at moments (user,): item positions (user, k).
 
@@ -46,7 +47,9 @@ def slates_at_once(
         return _diverse(draw_predictors(posterior, belief, extra, n_draws, seed), posterior, k)
     if by in ("thompson", "p_top_k"):
         drawn = draw_predictors(posterior, belief, extra, n_draws, seed)
-        scores = _of_draws(drawn, k, by, seed)
+        if exploration != 1.0:  # what is averaged in `rank`
+            drawn = interest_probabilities(posterior, drawn)
+        scores = _of_draws(drawn, k, by, seed, exploration)
     else:
         found = predictors(posterior, belief, extra)
         interval = interest_interval(found, prob, level_cut(posterior), posterior.recalibration)
@@ -69,7 +72,7 @@ def _diverse(drawn: Tensor, posterior: Posterior, k: int) -> np.ndarray:
     return slates
 
 
-def _of_draws(drawn: Tensor, k: int, by: str, seed: int) -> Tensor:
+def _of_draws(drawn: Tensor, k: int, by: str, seed: int, exploration: float) -> Tensor:
     """Scores (user, item) from joint draws (user, draw, item)."""
     pick = int(np.random.default_rng(seed).integers(drawn.shape[1]))
     everything = torch.ones(drawn.shape[2], dtype=torch.bool, device=drawn.device)
@@ -78,5 +81,5 @@ def _of_draws(drawn: Tensor, k: int, by: str, seed: int) -> Tensor:
     rows = []
     for draws in drawn:
         chance = top_k_probability(draws, everything, k) if by == "p_top_k" else nothing
-        rows.append(score(by, interval, draws, chance, pick))
+        rows.append(score(by, interval, draws, chance, pick, exploration))
     return torch.stack(rows)

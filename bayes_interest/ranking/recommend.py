@@ -35,11 +35,13 @@ def recommend(
     rank_intervals: bool = False,
     abstain: float | None = None,
     fallback: str | Iterable[Any] = POPULAR,
+    exploration: float = 1.0,
 ) -> pd.DataFrame:
     """See `InterestModel.rank`; with the posterior of a choice model, `ExposedInterest.rank`."""
     options = RankOptions(
-        k, by, exclude_seen, prob, n_draws, seed, looks, rank_intervals, abstain, fallback
-    )
+        k, by, exclude_seen, prob, n_draws, seed, looks, rank_intervals, abstain, fallback,
+        exploration,
+    )  # fmt: skip
     posterior, who = find_users(posterior, users)
     allowed = np.unique(find_items(posterior, candidates, "candidates"))
     seconds = moment(posterior, at, who)

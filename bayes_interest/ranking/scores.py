@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -43,12 +44,15 @@ class RankOptions:
     """Below this certainty a user gets the fallback; None never asks."""
     fallback: str | Iterable[Any] = POPULAR
     """What those users get: the ranking of a stranger, or item ids, best first."""
+    exploration: float = 1.0
+    """thompson: how far the draw is followed from the mean; 0 not at all."""
 
     def __post_init__(self) -> None:
         """Check every field."""
         check_prob(self.prob)
         check_rank_arguments(self.by, self.k, self.seed)
         self._check_draws()
+        check_exploration(self.exploration, self.by)
         if self.looks is not None and (self.by != "diverse" or not _whole(self.looks, 1)):
             raise ConfigError(
                 f"looks={self.looks!r}: expected a whole number >= 1 together with "
@@ -100,6 +104,15 @@ def check_rank_arguments(by: str, k: int, seed: int) -> None:
     check_seed(seed)
 
 
+def check_exploration(exploration: float, by: str) -> None:
+    """A finite multiple, of use to draws only."""
+    known = isinstance(exploration, Real) and not isinstance(exploration, bool)
+    if not known or not 0.0 <= float(exploration) < math.inf:
+        raise ConfigError(f"exploration={exploration!r}: expected a finite number >= 0")
+    if exploration != 1.0 and by != "thompson":
+        raise ConfigError(f'exploration={exploration!r}: needs by="thompson", got by={by!r}')
+
+
 def check_seed(seed: int) -> None:
     """A seed is a whole number."""
     if not _whole(seed, 0):
@@ -125,10 +138,21 @@ def drawn_ranks(draws: Tensor, allowed: Tensor, items: Tensor) -> Tensor:
     return 1 + torch.stack(better, 1) if better else masked.new_zeros(len(draws), 0)
 
 
-def score(by: str, interval: Interval, draws: Tensor, p_top_k: Tensor, pick: int) -> Tensor:
-    """The number to sort by, (item,); `thompson` is joint draw number `pick`."""
+def score(
+    by: str,
+    interval: Interval,
+    draws: Tensor,
+    p_top_k: Tensor,
+    pick: int,
+    exploration: float = 1.0,
+) -> Tensor:
+    """The number to sort by, (item,).
+
+    `thompson` is joint draw number `pick`, its distance from the draws' mean times `exploration`
+    (posterior reshaping; Chapelle & Li 2011).
+    """
     if by == "thompson":
-        return draws[pick]
+        return torch.lerp(draws.mean(0), draws[pick], exploration)
     if by == "p_top_k":
         return p_top_k
     chosen: Tensor = getattr(interval, by)

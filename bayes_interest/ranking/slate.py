@@ -136,7 +136,7 @@ def _order(
         looks = default_looks(exclusive) if options.looks is None else options.looks
         return diverse_slate(drawn.probs, asked.allowed, options.k, looks, exclusive)
     pick = int(np.random.default_rng(options.seed).integers(options.n_draws))
-    values = score(options.by, drawn.interval, drawn.probs, chance, pick)
+    values = score(options.by, drawn.interval, drawn.probs, chance, pick, options.exploration)
     return _best(torch.where(asked.allowed, values, values.new_tensor(-torch.inf)), options.k)
 
 

@@ -19,10 +19,13 @@ from bayes_interest.evaluation.policies import (
     ROUND_SEEDS,
     FeedbackStart,
     ModelPolicy,
+    ModelRanking,
     OraclePolicy,
 )
 from bayes_interest.evaluation.world import World, world_after
+from bayes_interest.events.read import EventLog
 from bayes_interest.model.simulate import Simulation, simulate
+from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.ranking.batch import slates_at_once
 from tests.fitted import encoder, model, simulation
 
@@ -58,25 +61,88 @@ def start_of(emission: EmissionName, k: int, n_rounds: int) -> FeedbackStart:
     )
 
 
+RANKINGS = [
+    *(ModelRanking(by, learn_items=False) for by in MODEL_POLICIES),
+    ModelRanking("mean"),
+    ModelRanking("thompson", exploration=0.4),
+]
+
+
 @pytest.mark.parametrize("emission", ["bernoulli", "rating"])
-@pytest.mark.parametrize("by", MODEL_POLICIES)
-def test_a_model_policy_is_rank_and_update(emission: EmissionName, by: str) -> None:
+@pytest.mark.parametrize("ranking", RANKINGS, ids=str)
+def test_a_model_policy_is_rank_and_update(emission: EmissionName, ranking: ModelRanking) -> None:
     start, door = start_of(emission, k=3, n_rounds=3), model(emission)
-    policy = ModelPolicy(door.posterior, encoder(emission), start, by)
+    policy = ModelPolicy(door.posterior, encoder(emission), start, ranking)
+    by, exploration = ranking.by, ranking.exploration
     rng = np.random.default_rng(0)
     for number, seconds in enumerate(start.seconds):
         shown = policy.choose(start.users, number)
         seed = start.seed * ROUND_SEEDS + number
         at = pd.Timestamp(seconds, unit="s", tz="UTC")
-        slates = door.rank(k=3, by=by, at=at, exclude_seen=False, seed=seed)
+        slates = door.rank(
+            k=3, by=by, at=at, exclude_seen=False, seed=seed, exploration=exploration
+        )
         np.testing.assert_array_equal(shown.reshape(-1), slates["item_id"].to_numpy())
         events = slates[["user_id", "item_id"]].assign(timestamp=seconds)
         events["value"] = rng.integers(0, 2 if emission == "bernoulli" else 5, len(events)) * 1.0
         policy.observe(events)
-        door.update(events)
+        door.update(events, learn_items=ranking.learn_items)
     belief = policy.posterior.belief
     assert torch.equal(belief.mean, door.posterior.belief.mean)
     assert torch.equal(belief.cov, door.posterior.belief.cov)
+
+
+def test_a_refit_is_of_everything_so_far() -> None:
+    start, door = start_of("bernoulli", k=2, n_rounds=4), model("bernoulli")
+    logs = []
+
+    def refit(log: EventLog) -> Posterior:
+        logs.append(log)
+        return door.posterior
+
+    ranking = ModelRanking("mean", refit_every=2)
+    policy = ModelPolicy(door.posterior, encoder("bernoulli"), start, ranking, refit=refit)
+    for number, seconds in enumerate(start.seconds):
+        shown = policy.choose(start.users, number)
+        pairs = {"user_id": np.repeat(start.users, 2), "item_id": shown.reshape(-1)}
+        policy.observe(pd.DataFrame(pairs).assign(timestamp=seconds, value=1.0))
+        assert (policy.posterior is door.posterior) == (number % 2 == 1)
+    sizes = [len(log) for log in logs]
+    assert sizes == [len(start.events) + rounds * 2 * len(start.users) for rounds in (2, 4)]
+    columns = ["user_id", "item_id", "timestamp", "value"]
+    kept = logs[0].frame[columns].merge(start.events.frame[columns])
+    assert len(kept) == len(start.events)
+
+
+def test_how_the_model_ranks_and_learns_in_a_loop_makes_a_difference() -> None:
+    policies = {
+        "thompson": "thompson",
+        "less": ModelRanking("thompson", exploration=0.2),
+        "users": ModelRanking("thompson", learn_items=False),
+        "refitted": ModelRanking("thompson", refit_every=2),
+    }
+    sizes = SMALL | {"n_users": 17, "n_rounds": 6}
+    table = simulate_feedback(policies, seeds=[0], fit_config=QUICK, **sizes)
+    last = table[table["round"] == 6].set_index("policy")["cumulative_regret"]
+    assert last.nunique() == len(policies)
+    named = {"named": ModelRanking("thompson")}
+    again = simulate_feedback(named, seeds=[0], fit_config=QUICK, **sizes)
+    assert again["cumulative_regret"].iloc[-1] == last["thompson"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"by": "best"}, "by='best': expected one of"),
+        ({"exploration": 0.5}, 'exploration=0.5: needs by="thompson"'),
+        ({"by": "thompson", "exploration": -1.0}, "exploration=-1.0: expected a finite number"),
+        ({"refit_every": 0}, "refit_every=0: expected a number of rounds"),
+        ({"refit_every": 2.5}, "refit_every=2.5: expected a number of rounds"),
+    ],
+)
+def test_an_impossible_ranking_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ModelRanking(**wrong)
 
 
 def test_slates_at_once_are_of_scalar_families() -> None:

@@ -169,6 +169,23 @@ def test_thompson_follows_the_seed(emission: EmissionName) -> None:
     assert len(slates) > 4
 
 
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_exploration_leads_from_the_mean_to_the_draw(emission: EmissionName) -> None:
+    door = model(emission)
+    ask = {"k": 5, "by": "thompson", "n_draws": 4000}
+    by_mean = door.rank(USERS, k=5, n_draws=4000).set_index(["user_id", "item_id"])
+    still = door.rank(USERS, **ask, exploration=0.0).set_index(["user_id", "item_id"])
+    both = still.join(by_mean["mean"].rename("exact"), how="inner")
+    np.testing.assert_allclose(both["score"], both["exact"], atol=0.02)
+    slates = [
+        {tuple(door.rank(USERS, **ask, seed=s, exploration=share)["item_id"]) for s in range(5)}
+        for share in (0.0, 1.0)
+    ]
+    assert len(slates[0]) < len(slates[1]) == 5
+    with pytest.raises(ConfigError, match=r'exploration=0.5: needs by="thompson", got by=.mean.'):
+        door.rank(USERS, exploration=0.5)
+
+
 def test_thompson_shows_an_item_first_as_often_as_it_is_best() -> None:
     door = model("bernoulli")
     chance = door.rank(["nobody"], k=1, by="p_top_k", n_draws=4000)
