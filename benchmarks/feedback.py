@@ -3,12 +3,15 @@
     python -m benchmarks.feedback
 
 Rivals get the same item vectors and the same warm-up log, and the best of a stated grid of
-settings, chosen by cumulative regret on seeds of their own; our settings are the defaults.
+settings, chosen by cumulative regret on seeds of their own. So is the exploration of `thompson`;
+the rest of ours are the defaults. Finished loops are kept in `--work` and not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,12 +19,17 @@ from typing import Any
 import pandas as pd
 
 from bayes_interest.evaluation.feedback import simulate_feedback, summarize_feedback
+from bayes_interest.evaluation.policies import ModelRanking
 from benchmarks.bandits import FORMS, MeanSettings, Settings
 
 OUT = Path(__file__).parent
-OURS = ("thompson", "mean", "upper", "lower", "p_top_k")
-THOMPSON, LIN_UCB, LIN_GREEDY, MEAN_GREEDY = OURS[0], "LinUCB", "LinGreedy", "EpsilonGreedy"
+THOMPSON, LIN_UCB, LIN_GREEDY, MEAN_GREEDY = "thompson", "LinUCB", "LinGreedy", "EpsilonGreedy"
 RIVALS = (LIN_UCB, LIN_GREEDY, MEAN_GREEDY)
+OURS = {name: ModelRanking(name) for name in ("mean", "upper", "lower", "p_top_k")} | {
+    "thompson, exploration 1": ModelRanking(THOMPSON),
+    "mean, users alone learn": ModelRanking("mean", learn_items=False),
+}
+EXPLORATION = (0.1, 0.25, 0.5, 1.0)
 TARGET = 0.8
 TUNING_SEEDS = (1000, 1001, 1002)
 SIZES: dict[str, Any] = {"n_users": 60, "n_items": 40, "n_rounds": 60, "warmup_days": 90.0}
@@ -42,25 +50,51 @@ def grid(quick: bool) -> dict[str, list[Any]]:
             Settings(f, lam, epsilon=e, window_days=w) for f, lam, w in shared for e in (0.01, 0.05)
         ],
         MEAN_GREEDY: [MeanSettings(e) for e in (0.01, 0.05, 0.1)],
+        THOMPSON: [ModelRanking(THOMPSON, exploration=e) for e in EXPLORATION],
     }
 
 
-def tuned(world: dict[str, Any], quick: bool) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The best setting of every rival, and all of them with their regret."""
-    rows, best = [], {}
+def tuned(world: dict[str, Any], quick: bool, file: Path) -> dict[str, Any]:
+    """The best setting of every rival and of thompson; kept by its words in `file` (JSON)."""
+    best: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    every, chosen = grid(quick), {}
     seeds = TUNING_SEEDS[:1] if quick else TUNING_SEEDS
-    for name, settings in grid(quick).items():
-        everything = {repr(one): one for one in settings}
-        found = simulate_feedback(everything, seeds=seeds, progress=False, **world)
-        table = summarize_feedback(found)
-        best[name] = everything[table["policy"].iloc[0]]
-        rows.append(table[["policy", "cumulative_regret"]].assign(rival=name))
-    return best, pd.concat(rows, ignore_index=True)
+    for name, settings in every.items():
+        named = {repr(one): one for one in settings}
+        if name not in best:
+            found = simulate_feedback(named, seeds=seeds, progress=False, **world)
+            best[name] = str(summarize_feedback(found)["policy"].iloc[0])
+            file.write_text(json.dumps(best, indent=1))
+        chosen[name] = named[best[name]]
+    return chosen
+
+
+def looped(policies: Mapping[str, Any], n_seeds: int, world: dict[str, Any], file: Path) -> Any:
+    """The loops of some policies, one after the other; what is in `file` (CSV) is not run again."""
+    kept = [pd.read_csv(file)] if file.exists() else []
+    done = set(kept[0]["policy"]) if kept else set()
+    todo = {name: one for name, one in policies.items() if f"{name} {one!r}" not in done}
+    if todo:
+        table = simulate_feedback(todo, seeds=range(n_seeds), **world)
+        table["policy"] = [f"{name} {todo[name]!r}" for name in table["policy"]]
+        kept.append(table)
+        pd.concat(kept, ignore_index=True).to_csv(file, index=False)
+    found = pd.concat(kept, ignore_index=True)
+    names = {f"{name} {one!r}": name for name, one in policies.items()}
+    return found[found["policy"].isin(names)].assign(policy=lambda t: t["policy"].map(names))
 
 
 def text(results: list[dict[str, Any]], n_seeds: int) -> str:
     """FEEDBACK.md."""
-    parts = [HEAD.format(n_seeds=n_seeds, n_tuning=len(TUNING_SEEDS), target=TARGET, **SIZES)]
+    parts = [
+        HEAD.format(
+            n_seeds=n_seeds,
+            n_tuning=len(TUNING_SEEDS),
+            target=TARGET,
+            exploration=EXPLORATION,
+            **SIZES,
+        )
+    ]
     for one in results:
         world, table = one["world"], one["summary"]
         parts.append(
@@ -71,7 +105,7 @@ def text(results: list[dict[str, Any]], n_seeds: int) -> str:
         verdicts = [_verdict(one["table"], rival) for rival in RIVALS]
         parts.append("\n" + "\n".join(f"- {verdict}" for verdict in verdicts))
         chosen = "\n".join(f"- {name}: `{setting!r}`" for name, setting in one["best"].items())
-        parts.append(f"\nSettings that the rivals chose:\n\n{chosen}\n")
+        parts.append(f"\nSettings that were chosen:\n\n{chosen}\n")
     return "\n".join(parts)
 
 
@@ -110,8 +144,9 @@ is drawn from the family that our model assumes, which favours it. Before the lo
 the same item vectors and the same log of random impressions over {warmup_days:g} days.
 
 Ours: the defaults with four state dimensions (the truth has three), fitted once on the warm-up
-log, then online updates only: text weights and item effects are not learned further, the rivals'
-weights are.
+log, then online updates of users and items (`learn_items`): text weights are not learned further,
+the rivals' weights are. `thompson` has an `exploration` of its own, chosen as the rivals' settings
+are, from {exploration}; with 1 it is plain Thompson sampling.
 
 Rivals, all of mabwiser: `LinUCB`; `LinGreedy`, a ridge mean with a share epsilon of chance (the
 coin is tossed per user by the adapter); `EpsilonGreedy`, an item's plain mean. Linear ones come in
@@ -151,15 +186,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--out", type=Path, default=OUT / "FEEDBACK.md")
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
+    parser.add_argument("--work", type=Path, default=Path("out/feedback"))
     parser.add_argument("--quick", action="store_true", help="proves that it runs; means nothing")
     args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
     results = []
     for name in args.worlds:
         world = (QUICK if args.quick else SIZES) | WORLDS[name]
-        best, _ = tuned(world, args.quick)
+        file = args.work / f"{name.replace(', ', '-').replace(' ', '-')}-{args.seeds}"
+        best = tuned(world, args.quick, file.with_suffix(".json"))
         print(name, best, flush=True)
-        policies = {ours: ours for ours in OURS} | best | {"random": "random"}
-        table = simulate_feedback(policies, seeds=range(args.seeds), **world)
+        policies = OURS | best | {"random": "random"}
+        table = looped(policies, args.seeds, world, file.with_suffix(".csv"))
         summary = summarize_feedback(table)
         print(summary.to_string(), flush=True)
         results.append(
