@@ -107,13 +107,16 @@ def run(work: Path, size: str, case: str, seed: int) -> None:
 HEAD = """# Do 90 % intervals hold the truth 90 % of the time?
 
 Made by `make coverage` (`python -m benchmarks.coverage`; needs no data). Worlds are drawn by
-`simulate`, globals anew in each: weights, effects and states from the prior of the model, drift
-scales given ({drift}), bias, cut points and scales of effects at the centre of their prior. A fifth
-of the users each has no event at all, 2, 3 to 9, 10 to 29 and 30 to 50, whatever the outcomes. Item
-k is shown with a chance in proportion to k^-{skew:g}; cold items have a vector and are never shown,
-and for choice are no candidates in the log. Fits are those of the README: below 2,000 events
-`FitConfig(holdout=0.0, max_epochs=40)`, above the defaults. Every user is asked about every item,
-at the user's last event and {later:g} days later.
+`simulate`, globals anew in each: weights, effects and states from the prior of the model; bias, cut
+points and scales of effects at the centre of theirs; drift scales given, per sqrt day:
+{drift}.
+A fifth of the users each has no event, 2, 3 to 9, 10 to 29 and 30 to 50, whatever the outcomes.
+Item k is shown with a chance in proportion to k^-{skew:g}. Cold items have a vector and are
+never shown, for choice are no candidates in the log, and come to the catalogue after the fit.
+Fits are those of the README: below 2,000 events `FitConfig(holdout=0.0, max_epochs=40)`, above
+the defaults. `choice` is fitted without covariates and drift by events, of which the drawn log
+has none; beside it with all defaults. Every user is asked about every item, at the user's last
+event and {later:g} days later.
 
 `share`: of true interest probabilities inside the {prob:.0%} interval of `InterestModel.interest`.
 Bounds (90 %) by resampling worlds. `width`: mean width; `error`: root mean square of truth less
@@ -127,7 +130,7 @@ def text(work: Path, sizes: Iterable[str]) -> str:
     drift = ", ".join(f"{name} {SIZES[name].drift_scales}" for name in sizes)
     parts = [
         HEAD.format(
-            drift=f"per sqrt day: {drift}", skew=SKEW, later=LATER_DAYS, prob=PROB, goal=GOAL,
+            drift=drift, skew=SKEW, later=LATER_DAYS, prob=PROB, goal=GOAL,
             strata=GOAL_OF_STRATA,
         )
     ]  # fmt: skip
