@@ -1,8 +1,10 @@
 """How sure the globals are after a fit: settings of them drawn from their posterior.
 
-Where the log and the model are small, all globals are drawn, items included. Else only those that
-every user shares (drift scales, mean state, intercept, bias or cut points, reliabilities), from
-the curvature on a sample of users; items keep the Gaussian of their own that the fit gives them.
+Where the log and the model are small, all globals are drawn, items included: by chains on their
+density up to `MAX_WORK`, from the Gaussian of its curvature at the fit up to `MAX_GAUSSIAN`. Else
+only those that every user shares (drift scales, mean state, intercept, bias or cut points,
+reliabilities), from the curvature on a sample of users; items keep the Gaussian of their own that
+the fit gives them.
 """
 
 from __future__ import annotations
@@ -19,15 +21,20 @@ from bayes_interest.model.whitened import Whitened
 
 SHARED = ("log_drift", "mean", "intercept", "bias", "raw_cuts", "log_reliability")
 MAX_WORK = 300_000
-"""Parameters times events up to which all globals are drawn."""
+"""Parameters times events up to which all globals are drawn by chains."""
+MAX_GAUSSIAN = 1_000_000
+"""The same for draws of all of them from a Gaussian, which cost about a tenth."""
 BLOCK_EVENTS = 8_192
 SWEEPS = 24
 
 
 def draws_all(problem: Problem) -> bool:
     """Whether the problem is small enough to draw all globals together."""
-    whitened = _whitened(problem, {}, True)
-    return whitened.dim * len(problem.history) <= MAX_WORK
+    return _work(problem) <= MAX_GAUSSIAN
+
+
+def _work(problem: Problem) -> int:
+    return _whitened(problem, {}, True).dim * len(problem.history)
 
 
 def _whitened(problem: Problem, values: Globals, everything: bool) -> Whitened:
@@ -47,7 +54,7 @@ def drawn_points(
     problem: Problem, values: Globals, n_draws: int, seed: int, sweeps: int = SWEEPS
 ) -> tuple[Whitened, Tensor]:
     """The same as points (draw, dim)."""
-    everything = draws_all(problem)
+    everything, moved = draws_all(problem), _work(problem) <= MAX_WORK
     whitened = _whitened(problem, values, everything)
     users = np.flatnonzero(problem.history.lengths)
     if not everything:
@@ -59,8 +66,8 @@ def drawn_points(
     weight = float(len(problem.history) / lengths.sum())
     density = Collapsed(whitened, problem.features, batches, weight)
     generator = torch.Generator().manual_seed(seed)
-    found = laplace(density, whitened.point(values), NEWTON_STEPS if everything else 0)
-    return whitened, draw_points(density, found, n_draws, sweeps if everything else 0, generator)
+    found = laplace(density, whitened.point(values), NEWTON_STEPS if moved else 0)
+    return whitened, draw_points(density, found, n_draws, sweeps if moved else 0, generator)
 
 
 def _sample(lengths: np.ndarray, n_events: int, seed: int) -> np.ndarray:

@@ -61,7 +61,8 @@ class Simulation:
 
     `event_truth` has one row per event of `events.frame`: user_id, item_id, timestamp,
     probability. `final_truth` has every user with every item at the user's last event.
-    For the choice family the probability is that of the next choice among all items.
+    For the choice family the probability is that of the next choice among all items; at events
+    among those that could be chosen.
     """
 
     events: EventLog
@@ -70,11 +71,32 @@ class Simulation:
     final_truth: pd.DataFrame
     truth: Truth
 
+    def truth_after(self, days: float, seed: int = 0) -> pd.DataFrame:
+        """The truth `days` after each user's last event: user_id, item_id, timestamp, probability.
+
+        The states walk on from there. Users without an event are as they begin, asked at the end
+        of the log.
+        """
+        truth, layout = self.truth, self.truth.layout
+        seconds = pd.Series(self.events.seconds()).groupby(self.events.frame[USER_ID].to_numpy())
+        users = self.final_truth[USER_ID].unique()
+        last = seconds.max().reindex(users)
+        gap = torch.as_tensor(days * last.notna().to_numpy(np.float64))[:, None]
+        walk = transition(gap, truth.values["log_drift"].exp(), layout.half_life_days)
+        generator = torch.Generator().manual_seed(seed)
+        state = truth.states[:, -1]  # past a history's end the state stands still
+        noise = torch.randn(state.shape, generator=generator, dtype=torch.float64)
+        state = walk.decay[:, 0] * state + walk.variance[:, 0].sqrt() * noise
+        moments = (last + days * SECONDS_PER_DAY).fillna(self.events.seconds().max()).to_numpy()
+        found = _final(truth, state @ truth.items.vectors.T + truth.items.offsets)
+        found.insert(2, TIMESTAMP, np.repeat(moments, layout.n_items))
+        return found
+
 
 def simulate(
     n_users: int = 200,
     n_items: int = 100,
-    events_per_user: int = 50,
+    events_per_user: int | Sequence[int] = 50,
     emission: EmissionName = "bernoulli",
     drift_scales: Sequence[float] = (0.02, 0.1),
     embed_dim: int = 8,
@@ -82,15 +104,19 @@ def simulate(
     n_levels: int = 5,
     half_life_days: float | None = None,
     item_residuals: bool = True,
+    exposure: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Simulation:
     """Draw globals, states and a log from the prior.
 
     One state dimension per entry of `drift_scales` (per sqrt day). Users' histories have on
-    average `events_per_user` events (at least 2) at uniform random times over `days`; items are
-    shown uniformly at random. Raises ConfigError for impossible sizes.
+    average `events_per_user` events (at least 2), or as many as a sequence says for each (0: never
+    seen), at uniform random times over `days`. Items are shown with chances in proportion to
+    `exposure`, by default alike; one with 0 is cold: never shown, and for choice no candidate (the
+    others all are). Raises ConfigError for impossible sizes.
     """
     _check_sizes(n_users, n_items, events_per_user, drift_scales, emission)
+    shares = _exposure(exposure, n_items)
     layout = Layout(
         emission,
         len(drift_scales),
@@ -109,24 +135,50 @@ def simulate(
     }
     values = _moderate(values)
     features = torch.randn(n_items, embed_dim, generator=generator, dtype=torch.float64)
-    features = (features - features.mean(0)) / features.std(0)
-    length = np.maximum(2, rng.poisson(events_per_user, n_users))
+    shown = features[torch.as_tensor(shares > 0)]
+    features = (features - shown.mean(0)) / shown.std(0)
+    if np.ndim(events_per_user) == 0:
+        length = np.maximum(2, rng.poisson(events_per_user, n_users))
+    else:
+        length = np.asarray(events_per_user)
     times = _event_times(rng, length, days)
     states = _draw_states(layout, values, times, generator)
     items = item_terms(layout, values, features)
     truth = Truth(layout, values, items, states, level=max(1, n_levels // 2 + (n_levels > 2)))
-    return _assemble(truth, features, times, length, rng, generator)
+    return _assemble(truth, features, times, length, shares, rng, generator)
 
 
 def _check_sizes(
-    n_users: int, n_items: int, events_per_user: int, drift_scales: Sequence[float], emission: str
+    n_users: int,
+    n_items: int,
+    events_per_user: int | Sequence[int],
+    drift_scales: Sequence[float],
+    emission: str,
 ) -> None:
-    if min(n_users, n_items, events_per_user) < 1 or n_items < 2:
+    one = np.ndim(events_per_user) == 0
+    lengths = np.atleast_1d(np.asarray(events_per_user))
+    if lengths.shape != (1 if one else n_users,) or lengths.dtype.kind not in "iu":
+        raise ConfigError(
+            f"events_per_user={events_per_user!r}: expected a whole number, or {n_users} of them"
+        )
+    if n_users < 1 or n_items < 2 or lengths.min() < one or lengths.sum() < 1:
         raise ConfigError("simulate needs n_users >= 1, n_items >= 2 and events_per_user >= 1")
     if emission not in ("bernoulli", "rating", "choice"):
         raise ConfigError(f"emission={emission!r}: expected bernoulli, rating or choice")
     if not drift_scales or not all(math.isfinite(s) and s > 0 for s in drift_scales):
         raise ConfigError(f"drift_scales={drift_scales!r}: expected positive numbers")
+
+
+def _exposure(exposure: Sequence[float] | None, n_items: int) -> np.ndarray:
+    """Chance of each item to be shown, (item,)."""
+    shares = np.ones(n_items) if exposure is None else np.asarray(exposure, dtype=np.float64)
+    fine = shares.shape == (n_items,) and bool(np.isfinite(shares).all())
+    if not fine or shares.min() < 0 or (shares > 0).sum() < 2:
+        raise ConfigError(
+            f"exposure={exposure!r}: expected {n_items} numbers >= 0, two or more of them above 0"
+        )
+    total: np.ndarray = shares / shares.sum()
+    return total
 
 
 def _moderate(values: Globals) -> Globals:
@@ -174,6 +226,7 @@ def _assemble(
     features: Tensor,
     times: np.ndarray,
     length: np.ndarray,
+    shares: np.ndarray,
     rng: np.random.Generator,
     generator: torch.Generator,
 ) -> Simulation:
@@ -181,7 +234,7 @@ def _assemble(
     user = np.repeat(np.arange(len(length)), length)
     table = truth.states @ truth.items.vectors.T + truth.items.offsets  # (user, step, item)
     flat = table[torch.as_tensor(real)]
-    item, value, chance = _draw_outcomes(truth, flat, rng, generator)
+    item, value, chance = _draw_outcomes(truth, flat, shares, rng, generator)
     frame = pd.DataFrame(
         {
             USER_ID: [f"u{index:05d}" for index in user],
@@ -195,7 +248,7 @@ def _assemble(
     event_truth = frame[[USER_ID, ITEM_ID, TIMESTAMP]].assign(probability=chance)
     event_truth = event_truth.iloc[log.row].reset_index(drop=True)
     event_truth[TIMESTAMP] = log.frame[TIMESTAMP].to_numpy()
-    last = table[torch.arange(len(length)), torch.as_tensor(length - 1)]
+    last = table[torch.arange(len(length)), torch.as_tensor(length - 1).clamp_min(0)]
     vectors = pd.DataFrame(
         {
             ITEM_ID: [f"i{index:05d}" for index in range(len(features))],
@@ -206,14 +259,21 @@ def _assemble(
 
 
 def _draw_outcomes(
-    truth: Truth, flat: Tensor, rng: np.random.Generator, generator: torch.Generator
+    truth: Truth,
+    flat: Tensor,
+    shares: np.ndarray,
+    rng: np.random.Generator,
+    generator: torch.Generator,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Items, values (None for choice) and true interest probabilities of all events."""
     if truth.layout.emission == "choice":
-        probs = torch.softmax(flat, -1)
+        probs = torch.softmax(flat.masked_fill(torch.as_tensor(shares == 0), -torch.inf), -1)
         chosen = torch.multinomial(probs, 1, generator=generator)
         return chosen[:, 0].numpy(), None, probs.gather(1, chosen)[:, 0].numpy()
-    item = rng.integers(0, truth.layout.n_items, len(flat))
+    if (shares == shares[0]).all():
+        item = rng.integers(0, len(shares), len(flat))
+    else:
+        item = rng.choice(len(shares), len(flat), p=shares)
     predictor = flat[torch.arange(len(flat)), torch.as_tensor(item)]
     chance = truth.probability(predictor).numpy()
     if truth.layout.emission == "bernoulli":

@@ -104,6 +104,13 @@ def look(
     return Look(log_prob, ChoiceMoments(mean, var))
 
 
+def choice_table(values: Globals, items: Items, choices: Choices, states: Tensor) -> Tensor:
+    """Probability of every item at every event, (event, item); for few of them."""
+    part = _Chunk(values, items, choices, states, None)
+    probs: Tensor = part.probs.scatter(1, choices.item[:, None].long(), part.own[:, None])
+    return probs
+
+
 def gradient_sums(values: Globals, items: Items) -> dict[str, Tensor]:
     """Zeros to collect into: by item vectors, offsets, and the choice family's own weights.
 

@@ -1,8 +1,9 @@
 """How sure the text weights are, and what that adds to the items that lean on their text.
 
-Scalar families. Given the events' precisions on each item, the text weights have a Gaussian
-posterior: ridge regression with the residuals integrated out. It is kept as one covariance for
-the item vectors, shared by the state dimensions, and one for the offsets.
+Scalar families; for choice see `choice_items.py`. Given the events' precisions on each item, the
+text weights have a Gaussian posterior: ridge regression with the residuals integrated out. It is
+kept as one covariance for the item vectors, shared by the state dimensions, and one for the
+offsets.
 """
 
 from __future__ import annotations
@@ -64,4 +65,4 @@ def with_text_variance(
         share[:, :-1] = 1.0
     extra = share**2 * spread[:, [0] * layout.state_dim + [1]]
     extra[:, :-1] /= layout.state_dim
-    return item_cov + torch.diag_embed(extra)
+    return item_cov + (extra if item_cov.ndim == 2 else torch.diag_embed(extra))

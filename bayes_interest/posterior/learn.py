@@ -15,6 +15,7 @@ from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import ConfigError, DeviceError
 from bayes_interest.events.history import History
 from bayes_interest.events.read import EventLog, ItemTable
+from bayes_interest.model.choice_items import can_integrate, integrated_covs
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.fit import GlobalFit, fit_globals
 from bayes_interest.model.members import draw_members, draws_all
@@ -198,6 +199,9 @@ def _learned(
                 label="fit",
                 given=_given(chosen),
             )
+            if can_integrate(full):
+                item_cov, text_cov = integrated_covs(full, result.values)
+                result = replace(result, item_cov=item_cov, text_cov=text_cov)
     summary = FitSummary(
         ready.family.reason,
         tuple(vars(record) for record in chosen.epochs or result.epochs),

@@ -57,7 +57,7 @@ class Posterior:
     has_text: np.ndarray  # (item,) bool
     values: Globals
     item_cov: Tensor  # of residual and offset, (item, D + 1, D + 1) or (item, D + 1)
-    text_cov: Tensor  # of the text weights, (2, embed_dim, embed_dim); empty for choice
+    text_cov: Tensor  # of the text weights, (2, embed_dim, embed_dim); empty: not known
     cold_shift: float  # choice: logit of items without an earlier event
     belief: Belief  # at each user's last absorbed event
     last_seconds: np.ndarray  # (user,), NaN for a user without events

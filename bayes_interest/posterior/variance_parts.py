@@ -87,4 +87,5 @@ def item_cov_parts(posterior: Posterior, item: int) -> tuple[Tensor, Tensor]:
     bare = 2.0 * known / (1.0 + (1.0 + 4.0 * c * known).sqrt())
     if not layout.residuals:
         bare[:-1] = known[:-1] - spread[:-1]
-    return whole, torch.diag(known - bare)
+    text = known - bare
+    return whole, text if whole.ndim == 1 else torch.diag(text)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bayes_interest.model import ensemble
 from bayes_interest.model.ensemble import Collapsed, Density, Laplace, draw_points, laplace
-from bayes_interest.model.members import draw_members, draws_all
+from bayes_interest.model.members import draw_members, drawn_points, draws_all
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import Whitened
 from tests.model.problems import SCALAR, small_problem
@@ -178,6 +178,12 @@ def test_a_small_problem_draws_everything_a_large_one_what_is_shared(
     drawn = draw_members(problem, values, 3, seed=0)
     assert not torch.equal(drawn[0]["residual"], drawn[1]["residual"])
     monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", 100)
+    assert draws_all(problem)  # not moved by chains, and so around the fit itself
+    whitened, point = drawn_points(problem, values, 400, seed=0)
+    assert "residual" in whitened.names
+    spread = point.std(0) / 20.0
+    assert ((point.mean(0) - whitened.point(values)).abs() < 4.5 * spread).all()
+    monkeypatch.setattr("bayes_interest.model.members.MAX_GAUSSIAN", 100)
     assert not draws_all(problem)
     shared = draw_members(problem, values, 3, seed=0)
     assert torch.equal(shared[0]["residual"], values["residual"])
@@ -186,6 +192,7 @@ def test_a_small_problem_draws_everything_a_large_one_what_is_shared(
 
 def test_more_events_leave_less_to_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", 2_000)
+    monkeypatch.setattr("bayes_interest.model.members.MAX_GAUSSIAN", 2_000)
     spread = []
     for copies in (2, 32):
         problem, values = problem_of("bernoulli", copies)

@@ -271,7 +271,7 @@ def test_draws_of_choices_follow_their_number_and_seed() -> None:
 @pytest.mark.parametrize("emission", FAMILIES)
 def test_themes_are_groups_and_vectors(emission: EmissionName) -> None:
     door, user = model(emission), busiest(emission)
-    ask = {"users": [user], "since": SINCE, "at": AT, "seed": 1}
+    ask = {"users": [user], "since": SINCE, "at": AT, "seed": 1, "n_draws": 8000}
     items = door.changes(**ask)  # type: ignore[arg-type]
     group = ["i00004", "i00001", "i00009"]
     themes = {"one": ["i00004"], "three": group, "all": items["item_id"].tolist()}
