@@ -1,0 +1,141 @@
+"""AGREEMENT.md from what the cases found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.agreement.joint import NUTS
+from benchmarks.agreement.problems import (
+    DAYS,
+    DRIFT_FACTOR,
+    EMBED_DIM,
+    JOINT_EMBED,
+    JOINT_ITEMS,
+    JOINT_LEVELS,
+    LEAST_VECTOR,
+    MOST_OF_ONE,
+    N_ITEMS,
+    N_LEVELS,
+)
+
+MEAN_ERROR, STATE_RATIO, DRIFT_RATIO = 0.03, (0.98, 1.02), (0.9, 1.1)
+
+HEAD = f"""# Agreement with NUTS
+
+Made by `make agreement` (`python -m benchmarks.agreement`). The oracle is long MCMC on the Pyro
+program that defines the model. Outcomes are drawn from that program, at random times over {DAYS}
+days.
+
+| column | |
+|---|---|
+| error | mean of the absolute differences of posterior means, in the oracle's posterior sds |
+| by noise | what that would be if both were right: Monte-Carlo error alone |
+| bias | root mean square difference without noise, from two halves of the draws; never below 0 |
+| sd ratio, +- | mean of our posterior sd over the oracle's, and its standard error by noise |
+| goal | error up to {MEAN_ERROR}, sd ratio {STATE_RATIO[0]} to {STATE_RATIO[1]} |
+
+"Sites by the bound" maximise the bound on the evidence: what `trajectory` does. "Sites by moments"
+are those of expectation propagation (`model/propagation.py`), with which the globals are drawn.
+"""
+
+KNOWN = f"""
+## States at known globals
+
+{N_ITEMS} items, texts of {EMBED_DIM} dimensions, {N_LEVELS} rating levels; drift 0.08 to 0.37 per
+sqrt day. NUTS on the innovations, chains one after the other. Choices: "12 draws" is what
+`trajectory` does, each step of the sites at one draw of the states; "400 draws" the same for
+longer. The guide of a choice keeps no correlation between state dimensions.
+"""
+
+JOINT = f"""
+## States and globals together
+
+50 users with 30 events, {JOINT_ITEMS} items, one state dimension, texts of {JOINT_EMBED}
+dimensions, {JOINT_LEVELS} rating levels; everything hidden. The world is the first drawn from the
+prior, by seed, with a drift scale within a factor of {DRIFT_FACTOR:g} of its prior's centre, item
+vectors of mean length {LEAST_VECTOR} or more and no outcome with more than {MOST_OF_ONE:.0%} of the
+events. Ours: `fit_globals`, draws by `model/members.py` with its default sweeps, a smoother at
+each. NUTS of Pyro is too slow here for a small Monte-Carlo error, so there are two oracles on one
+density, held by a test to Pyro's program: compiled Hamiltonian Monte Carlo, and NUTS with fewer
+draws, which is also compared with the first. "Interest" is the predictor `x.(y + m) + b` at
+users' steps of the two most and the two least frequent items, which no sign of the state changes.
+Of single numbers `error` has one term, so look at `by noise`; the goal of the drift scale is a
+ratio of {DRIFT_RATIO[0]} to {DRIFT_RATIO[1]}.
+"""
+
+COLUMNS = ("error", "by noise", "bias", "sd ratio", "+-", "effective draws", "goal")
+
+
+def page(found: dict[str, dict[str, Any] | None]) -> str:
+    """All of it; a case without figures is said to be missing."""
+    text = HEAD
+    for kind, about in (("states", KNOWN), ("joint", JOINT)):
+        text += about
+        for name, case in found.items():
+            if ("joint" in name) != (kind == "joint"):
+                continue
+            text += f"\n### {name}\n\n"
+            text += "Not run yet.\n" if case is None else _section(case)
+    return text
+
+
+def _section(case: dict[str, Any]) -> str:
+    setting = case["setting"]
+    joint = setting["kind"] == "joint"
+    told = _joint_line(case) if joint else _states_line(case)
+    keys = ["ours", "oracle", "what"] if joint else ["ours", "what"]
+    head = [{"what": "number" if joint else "steps"}.get(key, key) for key in keys]
+    lines = [told, "", "| " + " | ".join([*head, *COLUMNS]) + " |"]
+    lines.append("|---" * (len(head) + len(COLUMNS)) + "|")
+    for row in case["rows"]:
+        cells = [str(row[key]) for key in keys] + [
+            f"{row['error']:.3f}",
+            f"{row['error_expected']:.3f}",
+            f"{row['bias']:.3f}",
+            f"{row['ratio']:.3f}",
+            f"{row['ratio_error']:.3f}",
+            f"{row['effective_draws']:,.0f}",
+            verdict(row),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _states_line(case: dict[str, Any]) -> str:
+    size = case["setting"]["size"]
+    return (
+        f"{size['n_users']} users, {size['n_steps']} steps, {size['state_dim']} dimensions; "
+        f"{case['n_draws']:,} draws of NUTS in {case['seconds']:.0f} s, "
+        f"worst R-hat {case['r_hat']:.3f}."
+    )
+
+
+def _joint_line(case: dict[str, Any]) -> str:
+    setting = case["setting"]
+    nuts = setting["nuts_chains"] * setting["nuts_draws"]
+    return (
+        f"Ours: {setting['our_draws']} draws in {case['our_seconds']:.0f} s. "
+        f"HMC: {case['n_draws']:,} moves in {case['seconds']:.0f} s, worst R-hat of a global "
+        f"{case['r_hat']:.3f}. NUTS: {nuts:,} draws in {case['nuts_seconds']:.0f} s, "
+        f"worst R-hat {case['nuts_r_hat']:.3f}."
+    )
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """Whether the goal is met, for rows that have one."""
+    what, least, most = str(row["what"]), *STATE_RATIO
+    if row["ours"] == NUTS:
+        return ""
+    if "drift" in what:
+        return "met" if DRIFT_RATIO[0] <= row["ratio"] <= DRIFT_RATIO[1] else "missed"
+    if "interest" not in what and "oracle" in row:
+        return ""
+    missed = [
+        word
+        for word, good in (
+            ("error", row["error"] <= MEAN_ERROR),
+            ("sd", least <= row["ratio"] <= most),
+        )
+        if not good
+    ]
+    return f"missed: {', '.join(missed)}" if missed else "met"
