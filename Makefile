@@ -9,7 +9,7 @@ READY := .venv/.installed
 NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs slow bench bench-accuracy bench-speed sbc clean
+.PHONY: help setup demo test lint format docs slow bench bench-accuracy bench-speed sbc agreement clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,6 +72,11 @@ sbc: export OMP_NUM_THREADS = 1
 sbc: export NUMBA_NUM_THREADS = 1
 sbc: $(READY)  ## simulation-based calibration, 1,000 worlds a family; an hour, resumable
 	$(BIN)/python -m benchmarks.sbc --workers $(WORKERS)
+
+agreement: export OMP_NUM_THREADS = 1
+agreement: export NUMBA_NUM_THREADS = 1
+agreement: $(READY)  ## the fast posterior beside NUTS on the same program; an hour, resumable
+	$(BIN)/python -m benchmarks.agreement
 
 clean:  ## remove outputs and caches; .venv stays
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,13 @@ from benchmarks.agreement.states import StatesCase, run_states
 OUT = Path(__file__).parents[1]
 FAMILIES = ("bernoulli", "rating", "choice")
 KNOWN, LONG = Size(24, 20, 3, 1_000, 200), Size(4, 500, 2, 400, 120)
+FEWER_DIMS = [Size(24, 20, dim, 500, 150) for dim in (1, 2)]
 CASES: dict[str, StatesCase | JointCase] = {
     **{name: StatesCase(name, KNOWN) for name in FAMILIES},
+    **{f"{name}, 500 steps": StatesCase(name, LONG) for name in FAMILIES},
+    **{f"choice, {size.state_dim} dims": StatesCase("choice", size) for size in FEWER_DIMS},
     "bernoulli, joint": JointCase("bernoulli"),
     "rating, joint": JointCase("rating"),
-    **{f"{name}, 500 steps": StatesCase(name, LONG) for name in FAMILIES},
-    **{
-        f"choice, {dim} dims": StatesCase("choice", replace(KNOWN, state_dim=dim)) for dim in (1, 2)
-    },
 }
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.agreement.compiled import moves, placed_potential
-from benchmarks.agreement.nuts import Coordinates, JointDensity
+from benchmarks.agreement.nuts import START_SD, Coordinates, JointDensity
 
 FEWEST, MOST = 4, 14
 TARGET, PACE, START_LEAP = 0.8, 0.5, 0.1
@@ -67,7 +67,7 @@ def sample(
     dim = len(found.centre)
     for chain in range(n_chains):
         rng = np.random.default_rng((seed, chain))
-        at = rng.standard_normal(dim + n_users * n_steps)
+        at = START_SD * rng.standard_normal(dim + n_users * n_steps)
         frame, leap = warm(at, frame_arrays(found), given, n_draws * thin // 2, rng)
         kept = np.empty((n_draws, len(at)))
         n = n_draws * thin

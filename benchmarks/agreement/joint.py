@@ -34,13 +34,13 @@ class JointCase:
     emission: str
     n_users: int = 50
     n_steps: int = 30
-    our_draws: int = 600
+    our_draws: int = 800
     hmc_chains: int = 4
     hmc_draws: int = 1_000  # of each chain, every `thin`-th
     thin: int = 10
     nuts_chains: int = 2
-    nuts_draws: int = 500
-    nuts_warmup: int = 200
+    nuts_draws: int = 400
+    nuts_warmup: int = 250
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -52,11 +52,11 @@ class JointCase:
             self,
             n_users=6,
             n_steps=8,
-            our_draws=40,
+            our_draws=20,
             hmc_draws=40,
             thin=1,
-            nuts_draws=40,
-            nuts_warmup=20,
+            nuts_draws=20,
+            nuts_warmup=10,
         )
 
 
@@ -77,8 +77,10 @@ def run_joint(case: JointCase) -> dict[str, Any]:
     found = coordinates(density, true)
     chains = sample(density, found, case.hmc_chains, case.hmc_draws, case.thin, seed=0)
     hmc_seconds = time.perf_counter() - began
-    hmc = of_chains(world, density, chains.point, chains.innovation)
-    nuts, nuts_r_hat, nuts_seconds = _nuts(case, world, density, found)
+    hmc, r_hat = of_chains(world, density, chains.point, chains.innovation)
+    began = time.perf_counter()
+    nuts, nuts_r_hat = _nuts(case, world, density, found)
+    nuts_seconds = time.perf_counter() - began
     began = time.perf_counter()
     ours = our_posterior(world, case.our_draws)
     rows = []
@@ -87,7 +89,7 @@ def run_joint(case: JointCase) -> dict[str, Any]:
     rows += _rows(NUTS, nuts, HMC, hmc)
     return {
         "rows": rows,
-        "r_hat": worst_r_hat(chains.point),
+        "r_hat": r_hat,
         "nuts_r_hat": nuts_r_hat,
         "seconds": hmc_seconds,
         "nuts_seconds": nuts_seconds,
@@ -98,15 +100,13 @@ def run_joint(case: JointCase) -> dict[str, Any]:
 
 def _nuts(
     case: JointCase, world: World, density: JointDensity, found: Coordinates
-) -> tuple[Found, float, float]:
-    began = time.perf_counter()
+) -> tuple[Found, float]:
     draws = [
         sample_joint(density, found, case.nuts_draws, case.nuts_warmup, seed)
         for seed in range(case.nuts_chains)
     ]
     point, innovation = (torch.stack(parts) for parts in zip(*draws, strict=True))
-    seconds = time.perf_counter() - began
-    return of_chains(world, density, point, innovation), worst_r_hat(point), seconds
+    return of_chains(world, density, point, innovation)
 
 
 def _rows(way: str, ours: Found, name: str, oracle: Found) -> list[dict[str, Any]]:
@@ -127,20 +127,33 @@ def looked_at(world: World) -> Tensor:
     return torch.cat((order[-2:], order[:2]))
 
 
-def of_chains(world: World, density: JointDensity, point: Tensor, innovation: Tensor) -> Found:
-    """Draws (chain, draw, dim) and (chain, draw, user, step), one chain after the other."""
-    points = point.flatten(0, 1)
-    values = density.whitened.values(points)
-    gap = world.design.batch.elapsed_days
-    eps = innovation.flatten(0, 1)
+def of_chains(
+    world: World, density: JointDensity, point: Tensor, innovation: Tensor
+) -> tuple[Found, float]:
+    """Draws (chain, draw, dim) and (chain, draw, user, step), and the worst R-hat.
+
+    R-hat is of the numbers shown: chains may settle at either sign of the state.
+    """
+    n_chains = len(point)
+    values = density.whitened.values(point.flatten(0, 1))
+    gap, eps = world.design.batch.elapsed_days, innovation.flatten(0, 1)
     drift = values["log_drift"].exp()[:, :, None]
     scale = torch.cat((torch.ones_like(eps[..., :1]), drift * gap.sqrt()[None, :, 1:]), -1)
-    state = (scale * eps).cumsum(-1)
-    return gathered(world, values, state, None)
+    interest = predictors(world, values, (scale * eps).cumsum(-1))
+    found = Found(Moments.of(interest), moments_of(shared(values)))
+    every = [interest.flatten(1), *shared(values).values()]
+    r_hat = max(worst_r_hat(part.unflatten(0, (n_chains, -1))) for part in every)
+    return found, r_hat
 
 
-def gathered(world: World, values: Globals, state: Tensor, var: Tensor | None) -> Found:
-    """From globals (draw, ...) and states (draw, user, step), each with `var` of its own."""
+def predictors(world: World, values: Globals, state: Tensor) -> Tensor:
+    """Interest (draw, user, step, item) at states (draw, user, step)."""
+    x, b = _looked_at_terms(world, values)
+    return x[:, None, None] * state[..., None] + b[:, None, None]
+
+
+def _looked_at_terms(world: World, values: Globals) -> tuple[Tensor, Tensor]:
+    """Vectors and offsets (draw, item) of the items looked at."""
     layout, features = world.design.layout, world.design.features
 
     def one(own: Globals) -> tuple[Tensor, Tensor]:
@@ -148,17 +161,13 @@ def gathered(world: World, values: Globals, state: Tensor, var: Tensor | None) -
         return items.vectors[:, 0], items.offsets
 
     vectors, offsets = torch.func.vmap(one)(values)
-    each = []
-    for item in looked_at(world).tolist():
-        x, b = vectors[:, item, None, None], offsets[:, item, None, None]
-        each.append(Moments.of(x * state + b, None if var is None else x**2 * var))
-    interest = Moments(*(stacked([vars(one)[part] for one in each]) for part in vars(each[0])))
-    return Found(interest, {name: Moments.of(value) for name, value in shared(values).items()})
+    items = looked_at(world)
+    return vectors[:, items], offsets[:, items]
 
 
-def stacked(parts: list[Any]) -> Any:
-    """Items last."""
-    return torch.stack([torch.from_numpy(part) for part in parts], -1).numpy()
+def moments_of(values: dict[str, Tensor]) -> dict[str, Moments]:
+    """Of draws."""
+    return {name: Moments.of(value) for name, value in values.items()}
 
 
 def shared(values: Globals) -> dict[str, Tensor]:
@@ -201,4 +210,6 @@ def _smoothed(world: World, whitened: Whitened, point: Tensor, way: str) -> Foun
     shape = (len(point), *batch.mask.shape)
     values = {name: value.double() for name, value in whitened.values(point).items()}
     mean, var = smoothed.mean[..., 0].reshape(shape), smoothed.cov[..., 0, 0].reshape(shape)
-    return gathered(world, values, mean.double(), var.double())
+    interest = predictors(world, values, mean.double())
+    own = _looked_at_terms(world, values)[0][:, None, None] ** 2 * var.double()[..., None]
+    return Found(Moments.of(interest, own), moments_of(shared(values)))

@@ -26,6 +26,10 @@ from benchmarks.agreement.problems import Size
 
 GLOBALS, INNOVATION = "globals", "innovation"
 NEWTON_STEPS = 10
+START_SD = 0.3
+"""Of chains about the point of `Coordinates`: further out some end at the other sign of the state,
+where these coordinates are of no help and moves are slow.
+"""
 
 
 def summed_path(innovation: Tensor, walk: Transition) -> Tensor:
@@ -181,8 +185,8 @@ def sample_joint(
     with torch.random.fork_rng():
         pyro.set_rng_seed(seed)
         start = {
-            GLOBALS: torch.randn_like(found.centre),
-            INNOVATION: torch.randn_like(found.path).flatten(),
+            GLOBALS: START_SD * torch.randn_like(found.centre),
+            INNOVATION: START_SD * torch.randn_like(found.path).flatten(),
         }
 
         def potential(at: dict[str, Tensor]) -> Tensor:

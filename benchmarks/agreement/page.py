@@ -18,7 +18,7 @@ from benchmarks.agreement.problems import (
     N_LEVELS,
 )
 
-MEAN_ERROR, STATE_RATIO, DRIFT_RATIO = 0.03, (0.98, 1.02), (0.9, 1.1)
+MEAN_ERROR, STATE_RATIO, DRIFT_RATIO, TWO = 0.03, (0.98, 1.02), (0.9, 1.1), 2.0
 
 HEAD = f"""# Agreement with NUTS
 
@@ -32,10 +32,11 @@ days.
 | by noise | what that would be if both were right: Monte-Carlo error alone |
 | bias | root mean square difference without noise, from two halves of the draws; never below 0 |
 | sd ratio, +- | mean of our posterior sd over the oracle's, and its standard error by noise |
-| goal | error up to {MEAN_ERROR}, sd ratio {STATE_RATIO[0]} to {STATE_RATIO[1]} |
+| goal | error up to {MEAN_ERROR}, sd ratio {STATE_RATIO[0]} to {STATE_RATIO[1]}; see below |
 
-"Sites by the bound" maximise the bound on the evidence: what `trajectory` does. "Sites by moments"
-are those of expectation propagation (`model/propagation.py`), with which the globals are drawn.
+A goal missed with "(noise)" is missed by less than two standard errors, or its bias is within the
+goal. "Sites by the bound" maximise the bound on the evidence: what `trajectory` does. "Sites by
+moments" are those of expectation propagation (`model/propagation.py`), with which globals are drawn.
 """
 
 KNOWN = f"""
@@ -115,27 +116,28 @@ def _joint_line(case: dict[str, Any]) -> str:
     nuts = setting["nuts_chains"] * setting["nuts_draws"]
     return (
         f"Ours: {setting['our_draws']} draws in {case['our_seconds']:.0f} s. "
-        f"HMC: {case['n_draws']:,} moves in {case['seconds']:.0f} s, worst R-hat of a global "
+        f"HMC: {case['n_draws']:,} moves in {case['seconds']:.0f} s, worst R-hat "
         f"{case['r_hat']:.3f}. NUTS: {nuts:,} draws in {case['nuts_seconds']:.0f} s, "
         f"worst R-hat {case['nuts_r_hat']:.3f}."
     )
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """Whether the goal is met, for rows that have one."""
-    what, least, most = str(row["what"]), *STATE_RATIO
+    """Whether the goal is met, for rows that have one; `noise` where that may be why it is not."""
+    what, error = str(row["what"]), TWO * row["ratio_error"]
     if row["ours"] == NUTS:
         return ""
-    if "drift" in what:
-        return "met" if DRIFT_RATIO[0] <= row["ratio"] <= DRIFT_RATIO[1] else "missed"
-    if "interest" not in what and "oracle" in row:
-        return ""
-    missed = [
-        word
-        for word, good in (
-            ("error", row["error"] <= MEAN_ERROR),
-            ("sd", least <= row["ratio"] <= most),
-        )
-        if not good
-    ]
+    if "oracle" in row and "interest" not in what:
+        goal = _within("sd", row["ratio"], DRIFT_RATIO, error)
+        return ("missed: " + goal if goal else "met") if "drift" in what else ""
+    words = [_within("sd", row["ratio"], STATE_RATIO, error)]
+    if row["error"] > MEAN_ERROR:
+        words.insert(0, "error (noise)" if row["bias"] <= MEAN_ERROR else "error")
+    missed = [word for word in words if word]
     return f"missed: {', '.join(missed)}" if missed else "met"
+
+
+def _within(word: str, ratio: float, goal: tuple[float, float], error: float) -> str:
+    if goal[0] <= ratio <= goal[1]:
+        return ""
+    return f"{word} (noise)" if goal[0] - error <= ratio <= goal[1] + error else word

@@ -40,7 +40,7 @@ class StatesCase:
 
     def smaller(self) -> StatesCase:
         """To prove that it runs."""
-        size = replace(self.size, n_users=3, n_steps=5, n_draws=40, n_warmup=20)
+        size = replace(self.size, n_users=3, n_steps=5, n_draws=20, n_warmup=10)
         return replace(self, size=size)
 
 
