@@ -7,97 +7,130 @@ import math
 import numpy as np
 from numba import njit
 
-# Places of the globals in a point; K cuts or one bias follow the intercept.
-LOG_DRIFT = 0
-
 
 @njit(cache=True)
-def potential(point, innovation, given, slope_point, slope_innovation):  # type: ignore[no-untyped-def]
+def potential(  # type: ignore[no-untyped-def]
+    point, innovation, given, slope_point, slope_innovation
+):
     """Minus log density at point (dim,) and innovation (user, step); fills both slopes.
 
     `given` is centre, spread (dim,), scaled features (item, E), item, outcome (user, step), root
     gaps (user, step) and whether outcomes are levels.
     """
     centre, spread, features, item, outcome, root_gap, levels = given
-    n_items, n_embed = features.shape
     flat = centre + spread * point
-    weight, offset_weight = 1, 1 + n_embed
-    offset_scale = 1 + 2 * n_embed
-    offset, mean = offset_scale + 1, offset_scale + 1 + n_items
-    residual_scale, residual = mean + 1, mean + 2
-    intercept = residual + n_items
-    last = intercept + 1
-    drift, m = math.exp(flat[LOG_DRIFT]), flat[mean]
-    b_scale, r_scale = math.exp(flat[offset_scale]), math.exp(flat[residual_scale])
-    x, b = np.empty(n_items), np.empty(n_items)
+    n_cuts = len(flat) - _places(*features.shape)[-1]
+    x, b = _items(flat, features, levels)
+    pulls = np.zeros_like(x), np.zeros_like(b), np.zeros(n_cuts)
+    slope = np.zeros(len(flat))
+    drift, cuts = math.exp(flat[0]), _cuts(flat[-n_cuts:], levels)
+    log_prob = 0.0
+    for u in range(len(item)):
+        user = item[u], outcome[u], root_gap[u], innovation[u]
+        found = _user(x, b, cuts, drift, user, pulls, slope_innovation[u])
+        log_prob += found[0]
+        slope[0] += found[1]
+    _collect(flat, x, features, levels, pulls, slope)
+    slope_point[:] = point - spread * slope
+    return 0.5 * ((point**2).sum() + (innovation**2).sum()) - log_prob
+
+
+@njit(cache=True)
+def _places(n_items, n_embed):  # type: ignore[no-untyped-def]
+    """Where in a point: weight, offset weight, offset scale, offset, mean, residual scale,
+    residual, intercept, and the bias or the cuts; the log drift comes first.
+    """
+    scale = 1 + 2 * n_embed
+    mean = scale + 1 + n_items
+    intercept = mean + 2 + n_items
+    return 1, 1 + n_embed, scale, scale + 1, mean, mean + 1, mean + 2, intercept, intercept + 1
+
+
+@njit(cache=True)
+def _items(flat, features, levels):  # type: ignore[no-untyped-def]
+    """Vectors and offsets, (item,) each."""
+    places = _places(*features.shape)
+    weight, offset_weight, offset_scale, offset, mean, scale, residual, intercept, last = places
+    n_items, n_embed = features.shape
+    x = flat[intercept] + math.exp(flat[scale]) * flat[residual : residual + n_items]
+    b = math.exp(flat[offset_scale]) * flat[offset : offset + n_items]
     for i in range(n_items):
-        x[i] = flat[intercept] + r_scale * flat[residual + i]
-        b[i] = b_scale * flat[offset + i]
         for e in range(n_embed):
             x[i] += features[i, e] * flat[weight + e]
             b[i] += features[i, e] * flat[offset_weight + e]
-        b[i] += x[i] * m
+        b[i] += x[i] * flat[mean]
         if not levels:
             b[i] += flat[last]
-    n_cuts = len(flat) - last
-    cuts = np.empty(n_cuts)
+    return x, b
+
+
+@njit(cache=True)
+def _cuts(raw, levels):  # type: ignore[no-untyped-def]
+    """Cut points from the first and the logarithms of their gaps."""
+    cuts = raw.copy()
     if levels:
-        cuts[0] = flat[last]
-        for k in range(1, n_cuts):
-            cuts[k] = cuts[k - 1] + math.exp(flat[last + k])
-    slope = np.zeros(len(flat))
-    dx, db, dcut = np.zeros(n_items), np.zeros(n_items), np.zeros(n_cuts)
-    log_prob = 0.0
-    n_users, n_steps = item.shape
-    path, pull = np.empty(n_steps), np.empty(n_steps)
-    for u in range(n_users):
-        state = 0.0
-        for t in range(n_steps):
-            state += innovation[u, t] * (1.0 if t == 0 else drift * root_gap[u, t])
-            path[t] = state
-            i = item[u, t]
-            a = x[i] * state + b[i]
-            if levels:
-                found, da = _level(a, cuts, outcome[u, t], dcut)
-            else:
-                found, da = _binary(a, outcome[u, t])
-            log_prob += found
-            pull[t] = da * x[i]
-            dx[i] += da * state
-            db[i] += da
-        back = 0.0
-        for t in range(n_steps - 1, -1, -1):
-            back += pull[t]
-            scale = 1.0 if t == 0 else drift * root_gap[u, t]
-            slope_innovation[u, t] = innovation[u, t] - back * scale
-            if t > 0:
-                slope[LOG_DRIFT] += back * scale * innovation[u, t]
-    for i in range(n_items):
-        slope[mean] += db[i] * x[i]
-        dx[i] += db[i] * m
-        slope[intercept] += dx[i]
-        slope[residual + i] = r_scale * dx[i]
-        slope[residual_scale] += dx[i] * r_scale * flat[residual + i]
-        slope[offset + i] = b_scale * db[i]
-        slope[offset_scale] += db[i] * b_scale * flat[offset + i]
-        for e in range(n_embed):
-            slope[weight + e] += features[i, e] * dx[i]
-            slope[offset_weight + e] += features[i, e] * db[i]
-        if not levels:
-            slope[last] += db[i]
-    if levels:
-        later = 0.0
-        for k in range(n_cuts - 1, -1, -1):
-            later += dcut[k]
-            slope[last + k] = later if k == 0 else later * math.exp(flat[last + k])
-    square = 0.0
-    for j in range(len(flat)):
-        slope_point[j] = point[j] - spread[j] * slope[j]
-        square += point[j] ** 2
-    for u in range(n_users):
-        for t in range(n_steps):
-            square += innovation[u, t] ** 2
-    return 0.5 * square - log_prob
+        for k in range(1, len(cuts)):
+            cuts[k] = cuts[k - 1] + math.exp(raw[k])
+    return cuts
+
+
+@njit(cache=True)
+def _user(x, b, cuts, drift, user, pulls, slope):  # type: ignore[no-untyped-def]
+    """Log probability of a user's outcomes and its derivative in the log drift.
+
+    Adds to the slopes of items and cuts in `pulls`, and fills that of the potential in the
+    innovations.
+    """
+    item, outcome, root_gap, innovation = user
+    dx, db, dcut = pulls
+    pull, state, log_prob = np.empty(len(item)), 0.0, 0.0
+    for t in range(len(item)):
+        state += innovation[t] * (1.0 if t == 0 else drift * root_gap[t])
+        i = item[t]
+        a = x[i] * state + b[i]
+        if len(cuts) > 1:
+            found, da = _level(a, cuts, outcome[t], dcut)
+        else:
+            found, da = _binary(a, outcome[t])
+        log_prob += found
+        pull[t] = da * x[i]
+        dx[i] += da * state
+        db[i] += da
+    back, drifted = 0.0, 0.0
+    for t in range(len(item) - 1, -1, -1):
+        back += pull[t]
+        scale = 1.0 if t == 0 else drift * root_gap[t]
+        slope[t] = innovation[t] - back * scale
+        if t > 0:
+            drifted += back * scale * innovation[t]
+    return log_prob, drifted
+
+
+@njit(cache=True)
+def _collect(flat, x, features, levels, pulls, slope):  # type: ignore[no-untyped-def]
+    """Slopes of the log probability in the globals from those in items and cuts."""
+    places = _places(*features.shape)
+    weight, offset_weight, offset_scale, offset, mean, scale, residual, intercept, last = places
+    n_items, n_embed = features.shape
+    dx, db, dcut = pulls
+    slope[mean] = (db * x).sum()
+    dx += db * flat[mean]
+    slope[intercept] = dx.sum()
+    effects = ((residual, scale, dx), (offset, offset_scale, db))
+    for place, size, pull in effects:
+        grown = math.exp(flat[size]) * pull
+        slope[place : place + n_items] = grown
+        slope[size] = (grown * flat[place : place + n_items]).sum()
+    for e in range(n_embed):
+        slope[weight + e] = (features[:, e] * dx).sum()
+        slope[offset_weight + e] = (features[:, e] * db).sum()
+    if not levels:
+        slope[last] = db.sum()
+        return
+    later = 0.0
+    for k in range(len(dcut) - 1, -1, -1):
+        later += dcut[k]
+        slope[last + k] = later if k == 0 else later * math.exp(flat[last + k])
 
 
 @njit(cache=True)
@@ -153,7 +186,9 @@ def placed_potential(at, frame, given, slope):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def moves(at, frame, given, leap, fewest, most, n_moves, thin, kept, seed):  # type: ignore[no-untyped-def]
+def moves(  # type: ignore[no-untyped-def]
+    at, frame, given, leap, fewest, most, n_moves, thin, kept, seed
+):
     """Moves of one chain from `at`, in place; keeps every `thin`-th; the average acceptance.
 
     Leaps are of a random number between `fewest` and `most`, and of random length (+-20 %).

@@ -30,6 +30,7 @@ def given_arrays(density: JointDensity) -> tuple[Any, ...]:
     layout, batch = density.design.layout, density.design.batch
     assert layout.state_dim == 1
     assert layout.half_life_days is None
+    assert layout.emission == "bernoulli" or layout.n_levels > 2
     assert bool(batch.mask.all())
     return (
         density.centre.numpy(),

@@ -36,7 +36,8 @@ days.
 
 A goal missed with "(noise)" is missed by less than two standard errors, or its bias is within the
 goal. "Sites by the bound" maximise the bound on the evidence: what `trajectory` does. "Sites by
-moments" are those of expectation propagation (`model/propagation.py`), with which globals are drawn.
+moments" are those of expectation propagation (`model/propagation.py`), with which the globals are
+drawn.
 """
 
 KNOWN = f"""

@@ -33,8 +33,7 @@ def conditioned_problem(emission: str, size: Size) -> tuple[Design, Globals, His
 
     Uses the global random state.
     """
-    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    n_events = size.n_users * size.n_steps
+    generator = torch.Generator().manual_seed(0)
     layout = Layout(
         emission,
         size.state_dim,
@@ -50,15 +49,7 @@ def conditioned_problem(emission: str, size: Size) -> tuple[Design, Globals, His
     elif emission == "rating":
         values["raw_cuts"] = torch.tensor([-1.5, 0.0, 0.0, 0.0], dtype=torch.float64)
     features = torch.randn(N_ITEMS, EMBED_DIM, generator=generator, dtype=torch.float64)
-    zeros = np.zeros(n_events)
-    history = make_history(
-        np.repeat(np.arange(size.n_users), size.n_steps),
-        rng.integers(0, N_ITEMS, n_events),
-        rng.uniform(0.0, DAYS * 86_400.0, n_events),
-        zeros,
-        zeros.astype(int),
-        size.n_users,
-    )
+    history = _shown(size)
     design = Design(layout, features, whole_batch(history, torch.float64))
     program = pyro.condition(interest_program, data=values)
     outcome = program(design, observed=False)
@@ -66,6 +57,20 @@ def conditioned_problem(emission: str, size: Size) -> tuple[Design, Globals, His
         history = replace(history, item_index=outcome[design.batch.mask].numpy())
     batch = replace(whole_batch(history, torch.float64), outcome=outcome.to(torch.float64))
     return replace(design, batch=batch), values, history
+
+
+def _shown(size: Size) -> History:
+    """Random items at random times, without outcomes."""
+    rng, n_events = np.random.default_rng(0), size.n_users * size.n_steps
+    zeros = np.zeros(n_events)
+    return make_history(
+        np.repeat(np.arange(size.n_users), size.n_steps),
+        rng.integers(0, N_ITEMS, n_events),
+        rng.uniform(0.0, DAYS * 86_400.0, n_events),
+        zeros,
+        zeros.astype(int),
+        size.n_users,
+    )
 
 
 def joint_world(emission: str, n_users: int, n_steps: int, first_seed: int = 0) -> World:
