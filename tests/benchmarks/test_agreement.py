@@ -136,6 +136,7 @@ def test_verdicts() -> None:
     assert verdict(drift) == "met"
     assert verdict(drift | {"ratio": 0.85}) == "missed: sd"
     assert verdict(drift | {"what": "bias"}) == ""
+    assert verdict(drift | {"oracle": "NUTS", "ratio": 0.5}) == ""
 
 
 def test_quick_run_writes_the_page_and_goes_on(
