@@ -9,7 +9,7 @@ READY := .venv/.installed
 NOTEBOOKS = $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs slow bench bench-accuracy bench-speed sbc coverage clean
+.PHONY: help setup demo test lint format docs slow bench bench-accuracy bench-speed sbc coverage agreement clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -77,6 +77,11 @@ coverage: export OMP_NUM_THREADS = 1
 coverage: export NUMBA_NUM_THREADS = 1
 coverage: $(READY)  ## do intervals hold the truth? drawn worlds; about an hour, resumable
 	$(BIN)/python -m benchmarks.coverage
+
+agreement: export OMP_NUM_THREADS = 1
+agreement: export NUMBA_NUM_THREADS = 1
+agreement: $(READY)  ## the fast posterior beside NUTS on the same program; an hour, resumable
+	$(BIN)/python -m benchmarks.agreement
 
 clean:  ## remove outputs and caches; .venv stays
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

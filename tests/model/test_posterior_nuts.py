@@ -15,34 +15,21 @@ time has sd ratios from 0.18 to 0.28.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import numpy as np
 import pyro
 import pytest
 import torch
-from pyro.infer import MCMC, NUTS
 from torch import Tensor
 
-from bayes_interest.events.history import make_history
-from bayes_interest.model.batch import whole_batch
 from bayes_interest.model.elbo import UserPosterior, event_terms, fit_sites
-from bayes_interest.model.generative import Design, interest_program, walk_path
-from bayes_interest.model.parameters import Globals, Layout, draw_prior, item_terms
+from bayes_interest.model.generative import Design, walk_path
+from bayes_interest.model.parameters import Globals, item_terms
+from benchmarks.agreement.nuts import sample_states
+from benchmarks.agreement.problems import Size, conditioned_problem
 
-N_ITEMS, EMBED_DIM, N_LEVELS, DAYS = 23, 5, 5, 60
 MEAN_ERROR, SD_RATIO = 0.05, (0.97, 1.03)
-
-
-@dataclass(frozen=True)
-class Size:
-    n_users: int
-    n_steps: int
-    state_dim: int
-    n_draws: int
-    n_warmup: int
 
 
 SMALL = Size(23, 7, 2, 600, 120)
@@ -71,58 +58,11 @@ class Agreement:
         return error[:, steps].mean().item(), (sd / self.sd)[:, steps].mean().item()
 
 
-def conditioned_problem(emission: str, size: Size) -> tuple[Design, Globals]:
-    """Outcomes drawn from the program itself at known globals, at random times."""
-    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    n_events = size.n_users * size.n_steps
-    layout = Layout(
-        emission,
-        size.state_dim,
-        EMBED_DIM,
-        N_ITEMS,
-        n_levels=N_LEVELS,
-        log_drift_centre=tuple(np.linspace(-2.5, -1.0, size.state_dim)),
-    )
-    values = draw_prior(layout, generator, torch.zeros(1, dtype=torch.float64))
-    values["log_drift"] = torch.tensor(layout.log_drift_centre, dtype=torch.float64)
-    if emission == "bernoulli":
-        values["bias"] = torch.zeros((), dtype=torch.float64)
-    else:
-        values["raw_cuts"] = torch.tensor([-1.5, 0.0, 0.0, 0.0], dtype=torch.float64)
-    features = torch.randn(N_ITEMS, EMBED_DIM, generator=generator, dtype=torch.float64)
-    zeros = np.zeros(n_events)
-    history = make_history(
-        np.repeat(np.arange(size.n_users), size.n_steps),
-        rng.integers(0, N_ITEMS, n_events),
-        rng.uniform(0.0, DAYS * 86_400.0, n_events),
-        zeros,
-        zeros.astype(int),
-        size.n_users,
-    )
-    design = Design(layout, features, whole_batch(history, torch.float64))
-    program = pyro.condition(interest_program, data=values)
-    outcome = program(design, observed=False).to(torch.float64)
-    return replace(design, batch=replace(design.batch, outcome=outcome)), values
-
-
-def sample_states(design: Design, values: Globals, size: Size) -> tuple[Tensor, float]:
-    """NUTS on the innovations, as states (draw, user, step, state_dim), and the worst R-hat."""
-    program = pyro.condition(interest_program, data=values)
-    kernel = NUTS(lambda: program(design), jit_compile=True, ignore_jit_warnings=True)
-    mcmc = MCMC(kernel, num_samples=size.n_draws, warmup_steps=size.n_warmup, disable_progbar=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`?torch.jit", DeprecationWarning)
-        mcmc.run()
-    innovation = mcmc.get_samples()["innovation"]
-    r_hat = mcmc.diagnostics()["innovation"]["r_hat"].max().item()
-    return walk_path(innovation, design.batch.walk(design.layout, values)), r_hat
-
-
 @lru_cache(maxsize=4)
 def agreement(emission: str, size: Size) -> Agreement:
     with torch.random.fork_rng():
         pyro.set_rng_seed(0)
-        design, values = conditioned_problem(emission, size)
+        design, values, _ = conditioned_problem(emission, size)
         states, r_hat = sample_states(design, values, size)
     items = item_terms(design.layout, values, design.features)
     posterior = fit_sites(

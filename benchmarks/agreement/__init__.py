@@ -1,0 +1,1 @@
+"""How near the fast posterior is to NUTS on the same Pyro program."""

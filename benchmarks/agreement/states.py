@@ -1,0 +1,105 @@
+"""States at known globals: the smoother with sites against NUTS on the innovations."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from bayes_interest.events.history import History
+from bayes_interest.model.choice_bound import fit_choice_sites, flat_choices, zero_choice_sites
+from bayes_interest.model.elbo import Chains, fit_chains, fit_sites
+from bayes_interest.model.generative import Design
+from bayes_interest.model.parameters import Globals, item_terms
+from bayes_interest.model.problem import Problem
+from bayes_interest.model.propagation import propagate
+from bayes_interest.posterior.trajectory import CHOICE_SEED, CHOICE_STEPS
+from bayes_interest.statespace.diagonal import filter_diagonal, smooth_diagonal
+from benchmarks.agreement.compare import Moments, by_step, worst_r_hat
+from benchmarks.agreement.nuts import fast_path, sample_states
+from benchmarks.agreement.problems import Size, conditioned_problem
+
+BOUND, MATCHED = "sites by the bound", "sites by moments"
+AS_TOLD, LONG_SEARCH = f"{CHOICE_STEPS} draws", "400 draws"
+LONG_STEPS = 400
+N_CHAINS = 2
+
+
+@dataclass(frozen=True)
+class StatesCase:
+    emission: str
+    size: Size  # its draws are of each chain
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        return {"kind": "states", "n_chains": N_CHAINS, **asdict(self)}
+
+    def smaller(self) -> StatesCase:
+        """To prove that it runs."""
+        size = replace(self.size, n_users=3, n_steps=5, n_draws=20, n_warmup=10)
+        return replace(self, size=size)
+
+
+def run_states(case: StatesCase) -> dict[str, Any]:
+    """Rows of the table, and how well the oracle did."""
+    with torch.random.fork_rng():
+        pyro.set_rng_seed(0)
+        design, values, history = conditioned_problem(case.emission, case.size)
+        began = time.perf_counter()
+        with fast_path(design):
+            chains = [sample_states(design, values, case.size)[0] for _ in range(N_CHAINS)]
+        seconds = time.perf_counter() - began
+    oracle = Moments.of(torch.cat(chains))
+    rows = [
+        {"ours": name, **row}
+        for name, ours in our_states(design, values, history).items()
+        for row in by_step(ours, oracle)
+    ]
+    r_hat = worst_r_hat(torch.stack(chains))
+    return {"rows": rows, "r_hat": r_hat, "seconds": seconds, "n_draws": sum(map(len, chains))}
+
+
+def our_states(design: Design, values: Globals, history: History) -> dict[str, Moments]:
+    """Moments of the states (1, user, step, state_dim) by each way of setting the sites."""
+    if design.layout.emission == "choice":
+        steps = {AS_TOLD: CHOICE_STEPS, LONG_SEARCH: LONG_STEPS}
+        return {name: choice_states(design, values, history, n) for name, n in steps.items()}
+    layout, items = design.layout, item_terms(design.layout, values, design.features)
+    found = fit_sites(
+        layout, values, items, design.batch, n_steps=200, tolerance=1e-9, full=True
+    ).smoothed
+    chains = Chains.of(layout, values, items, design.batch)
+    matched = propagate(chains, None, 400, 1e-9)
+    smoothed = fit_chains(chains, matched.sites, n_steps=0, full=True).smoothed
+    return {
+        name: Moments.exact(one.mean, _variances(one.cov))
+        for name, one in ((BOUND, found), (MATCHED, smoothed))
+    }
+
+
+def _variances(cov: Tensor | None) -> Tensor:
+    assert cov is not None
+    return cov.diagonal(dim1=-2, dim2=-1)
+
+
+def choice_states(design: Design, values: Globals, history: History, n_steps: int) -> Moments:
+    """As `posterior/trajectory.py` smooths a choice: averaged steps, each at one draw."""
+    layout, batch = design.layout, design.batch
+    items = item_terms(layout, values, design.features)
+    mask = batch.mask
+    rows = Problem(layout, design.features, history).rows
+    choices = flat_choices(values, batch, torch.arange(int(mask.sum())).numpy(), rows)
+    sites = zero_choice_sites(batch, values["mean"])
+    generator = torch.Generator().manual_seed(CHOICE_SEED)
+    for step in range(n_steps):
+        size = 1.0 / max(1, step - 1)
+        sites = fit_choice_sites(
+            layout, values, items, batch, choices, sites, size, generator
+        ).sites
+    walk = batch.walk(layout, values)
+    smoothed = smooth_diagonal(sites, walk, filter_diagonal(sites, walk))
+    return Moments.exact(smoothed.mean, smoothed.var)
