@@ -76,7 +76,9 @@ class ModelRanking:
         check_rank_arguments(self.by, 1, 0)
         check_exploration(self.exploration, self.by)
         every = self.refit_every
-        if every is not None and (isinstance(every, bool) or every != int(every) or every < 1):
+        if every is not None and (
+            not isinstance(every, int) or isinstance(every, bool) or every < 1
+        ):
             raise ConfigError(f"refit_every={every!r}: expected a number of rounds >= 1, or None")
 
 

@@ -137,6 +137,7 @@ def test_how_the_model_ranks_and_learns_in_a_loop_makes_a_difference() -> None:
         ({"exploration": 0.5}, 'exploration=0.5: needs by="thompson"'),
         ({"by": "thompson", "exploration": -1.0}, "exploration=-1.0: expected a finite number"),
         ({"refit_every": 0}, "refit_every=0: expected a number of rounds"),
+        ({"refit_every": "often"}, "refit_every='often': expected a number of rounds"),
         ({"refit_every": 2.5}, "refit_every=2.5: expected a number of rounds"),
     ],
 )
