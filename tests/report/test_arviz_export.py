@@ -17,6 +17,7 @@ from bayes_interest.config import EmissionName, FitConfig
 from bayes_interest.errors import ConfigError, InputError, ItemError
 from bayes_interest.evaluation.guide_sample import draw_guide
 from bayes_interest.interest_model import InterestModel
+from bayes_interest.posterior.interest import trajectory
 from bayes_interest.report import arviz_export
 from tests.fitted import FAMILIES, STATE_DIM, fit, loud, model, parts
 
@@ -103,11 +104,11 @@ def test_observed_outcomes_are_those_of_the_log(emission: EmissionName) -> None:
 @pytest.mark.parametrize("emission", FAMILIES)
 def test_interest_is_that_of_the_trajectory(emission: EmissionName) -> None:
     posterior = model(emission).to_arviz(USERS, ITEMS, 2000, prior_draws=0)["posterior"]
-    table = model(emission).trajectory(USERS, ITEMS)
-    _agree(posterior, table)
+    table = trajectory(model(emission).posterior, USERS, ITEMS, None, 0.9, n_draws=20_000)
+    _agree(posterior, table, heavy_tails=emission == "choice")
 
 
-def _agree(posterior: Any, table: pd.DataFrame) -> None:
+def _agree(posterior: Any, table: pd.DataFrame, heavy_tails: bool = False) -> None:
     table = table.assign(timestamp=table["timestamp"].dt.tz_localize(None))
     for (user, item), rows in table.groupby(["user_id", "item_id"]):
         own = posterior["interest"].sel(item=item)
@@ -116,7 +117,11 @@ def _agree(posterior: Any, table: pd.DataFrame) -> None:
         drawn = own.values[0]
         error = rows["sd"].to_numpy() / np.sqrt(len(drawn))
         assert (np.abs(drawn.mean(0) - rows["mean"]) < 5.0 * error + 2e-3).all()
-        np.testing.assert_allclose(drawn.std(0), rows["sd"], rtol=0.15)
+        if heavy_tails:  # there sds of draws are less steady than edges
+            edges = np.quantile(drawn, [0.05, 0.95], axis=0).T
+            np.testing.assert_allclose(edges, rows[["lower", "upper"]], rtol=0.2, atol=2e-3)
+        else:
+            np.testing.assert_allclose(drawn.std(0), rows["sd"], rtol=0.15)
 
 
 @pytest.mark.parametrize("door", [lambda: with_members(), lambda: loud("rating")])
