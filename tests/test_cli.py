@@ -144,6 +144,20 @@ def test_fit_counts_dropped_rows_and_maps_columns(files: Path, tmp_path: Path) -
     assert "dropped 1: missing user_id" in result.stderr
 
 
+def test_updates_teach_about_items_and_draws_are_followed_part_of_the_way(
+    files: Path, tmp_path: Path
+) -> None:
+    before = InterestModel.load(files / "model")
+    words = ("--by", "thompson", "--exploration", "0.3", "--user", "u00001")
+    found = table(done("rank", "--model", files / "model", *words))
+    wanted = before.rank(["u00001"], by="thompson", exploration=0.3)
+    np.testing.assert_allclose(found["score"], wanted["score"], rtol=1e-5)
+    taught, late = tmp_path / "taught", files / "late.csv"
+    done("update", late, "--model", files / "model", "--save-to", taught, "--learn-items")
+    after = before.update(late, learn_items=True).interest(["u00001"])
+    pd.testing.assert_frame_equal(InterestModel.load(taught).interest(["u00001"]), after)
+
+
 def test_interest_equals_the_api(files: Path) -> None:
     words = ("--user", "u00001", "--user", "u00002", "--item", "i00003", "--prob", "0.8")
     found = table(done("interest", "--model", files / "model", *words))

@@ -104,6 +104,8 @@ class ModelPolicy:
         n_draws: int = 200,
         refit: Callable[[EventLog], Posterior] | None = None,
     ) -> None:
+        if ranking.refit_every is not None and refit is None:
+            raise ConfigError(f"refit_every={ranking.refit_every}: needs refit")
         self.posterior, self.encoder, self.start = posterior, encoder, start
         self.ranking, self.prob, self.n_draws = ranking, prob, n_draws
         self.refit, self.seen = refit, [start.events.frame]
@@ -127,15 +129,13 @@ class ModelPolicy:
 
     def observe(self, events: pd.DataFrame) -> None:
         """One filter step per event, or a fit of everything."""
-        log = read_events(events)
-        every, learn_items = self.ranking.refit_every, self.ranking.learn_items
-        if every is None or self.refit is None:
-            self.posterior = update(self.posterior, log, None, self.encoder, learn_items)
-            return
+        log, every = read_events(events), self.ranking.refit_every
         self.seen.append(log.frame)
-        if (len(self.seen) - 1) % every == 0:  # the first is the warm-up log
+        if every is not None and (len(self.seen) - 1) % every == 0:  # the first: warm-up
+            assert self.refit is not None
             self.posterior = self.refit(read_events(pd.concat(self.seen, ignore_index=True)))
         else:
+            learn_items = self.ranking.learn_items
             self.posterior = update(self.posterior, log, None, self.encoder, learn_items)
 
 

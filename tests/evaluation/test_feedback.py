@@ -107,6 +107,8 @@ def test_a_refit_is_of_everything_so_far() -> None:
         pairs = {"user_id": np.repeat(start.users, 2), "item_id": shown.reshape(-1)}
         policy.observe(pd.DataFrame(pairs).assign(timestamp=seconds, value=1.0))
         assert (policy.posterior is door.posterior) == (number % 2 == 1)
+    with pytest.raises(ConfigError, match="refit_every=2: needs refit"):
+        ModelPolicy(door.posterior, encoder("bernoulli"), start, ranking)
     sizes = [len(log) for log in logs]
     assert sizes == [len(start.events) + rounds * 2 * len(start.users) for rounds in (2, 4)]
     columns = ["user_id", "item_id", "timestamp", "value"]

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from bayes_interest.config import EmissionName, FitConfig
 from bayes_interest.errors import ConfigError, TimeOrderError
+from bayes_interest.exposed_interest import ExposedInterest
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.model.fit import item_posterior_cov
 from bayes_interest.posterior.item_learning import absorb_together
 from bayes_interest.posterior.online import absorb, restarted
 from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.recalibrated_interest import RecalibratedInterest
 from tests.drawn import known
 from tests.fitted import fit, model, numbers, parts, same
 
@@ -163,3 +165,17 @@ def test_what_cannot_learn_is_refused_and_nothing_changes() -> None:
     with pytest.raises(TimeOrderError, match="before the last one absorbed"):
         door.update(train[:3], learn_items=True)
     assert door.posterior is before
+
+
+def test_models_around_a_model_pass_it_on() -> None:
+    _, test = parts("bernoulli")
+    exposed = ExposedInterest(model("bernoulli"), model("choice"))
+    door, both = model("bernoulli"), [RecalibratedInterest(model("bernoulli")), exposed]
+    wanted = door.update(test, learn_items=True).posterior.values["offset"]
+    for around in both:
+        around.update(test, learn_items=True)
+    assert torch.equal(both[0].model.posterior.values["offset"], wanted)
+    assert torch.equal(exposed.outcome.posterior.values["offset"], wanted)
+    ask = {"users": ["u00002"], "k": 5, "by": "thompson", "seed": 3}
+    scores = [exposed.rank(**ask, exploration=share)["score"].tolist() for share in (0.2, 1.0)]
+    assert scores[0] != scores[1]
