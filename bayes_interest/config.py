@@ -152,9 +152,9 @@ class FitConfig:
     refit: bool = True
     """After early stopping, fit everything, held-back slice too, for the best number of epochs."""
     n_members: int | Literal["auto"] = "auto"
-    """bernoulli, rating without context: draws of the global parameters over which predictions
-    integrate; 1 keeps their best values, "auto": 16 where all of them can be drawn together,
-    otherwise 1."""
+    """Without context: draws of the global parameters over which predictions integrate; 1 keeps
+    their best values, "auto": 16 where all of them can be drawn together, otherwise 1. Where they
+    cannot, bernoulli and rating draw what all users share, and choice takes 1 only."""
     progress: bool = True
     """Show bars of what takes over two seconds, on a terminal or in a notebook; the environment
     variable BAYES_INTEREST_PROGRESS=0 silences them everywhere."""

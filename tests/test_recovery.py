@@ -46,7 +46,7 @@ def covered(model: InterestModel, drawn: Simulation) -> np.ndarray:
     users = ids.users.index_of(drawn.final_truth["user_id"].unique())
     items = ids.items.index_of(drawn.final_truth["item_id"].unique())
     belief = advanced_belief(posterior, users, posterior.last_seconds[users])
-    found = predictors(posterior, belief, belief.mean.new_zeros(1, posterior.layout.n_items))
+    found = predictors(posterior, belief, belief.mean.new_zeros(1, 1, posterior.layout.n_items))
     interval = interest_interval(found, 0.9, level_cut(posterior))
     truth = drawn.final_truth["probability"].to_numpy().reshape(len(users), len(items))
     lower, upper = interval.lower.numpy()[:, items], interval.upper.numpy()[:, items]

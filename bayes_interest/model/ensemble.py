@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -34,7 +35,8 @@ LEAPS, LEAP = 4, 0.35
 FINDING, SHORTER, LONGER = 0.5, 0.3, 1.5
 """Share of the sweeps in which a chain's leaps shrink where it is refused, and by how much."""
 
-SiteBlocks = tuple[ScalarSites, ...]
+Sites = tuple[Tensor, ...]
+"""What tells where the states are; the first axis is by setting, then by user if at all."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,20 @@ class Density:
 
     value: Tensor  # (setting,)
     slope: Tensor  # (setting, dim)
-    sites: SiteBlocks  # by block, (setting * user, step)
+    sites: Sites
+
+
+class LogDensity(Protocol):
+    """The log joint density as a function of the whitened globals."""
+
+    whitened: Whitened
+
+    def __call__(self, point: Tensor, sites: Sites | None = None) -> Density:
+        """At points (setting, dim); `sites` of the same number of settings nearby save steps."""
 
 
 class Collapsed:
-    """The log joint density as a function of the whitened globals.
+    """That of a scalar family; its sites are those of `propagate`, block by block.
 
     `weight` multiplies the users' share, for a sample of them that stands for all.
     """
@@ -58,14 +69,15 @@ class Collapsed:
         self.whitened, self.features = whitened, features
         self.batches, self.weight = tuple(batches), weight
 
-    def __call__(self, point: Tensor, sites: SiteBlocks | None = None) -> Density:
-        """At points (setting, dim); `sites` of the same number of settings nearby save steps."""
+    def __call__(self, point: Tensor, sites: Sites | None = None) -> Density:
+        """At points (setting, dim)."""
         value = -0.5 * (point**2).sum(1)
-        slope, after = -point, []
+        slope, after = -point, list[Tensor]()
         for number, batch in enumerate(self.batches):
-            found = self._block(batch, point, None if sites is None else sites[number])
+            own = None if sites is None else ScalarSites(*sites[2 * number : 2 * number + 2])
+            found = self._block(batch, point, own)
             value, slope = value + self.weight * found[0], slope + self.weight * found[1]
-            after.append(found[2])
+            after += (found[2].linear, found[2].precision)
         return Density(value, slope, tuple(after))
 
     def _block(
@@ -102,11 +114,9 @@ class Collapsed:
         return (torch.isfinite(value) & (value <= top)).all(1)
 
 
-def repeated(sites: SiteBlocks, times: int) -> SiteBlocks:
+def repeated(sites: Sites, times: int) -> Sites:
     """The sites of one setting for many settings around it."""
-    return tuple(
-        ScalarSites(one.linear.repeat(times, 1), one.precision.repeat(times, 1)) for one in sites
-    )
+    return tuple(one.repeat(times, *[1] * (one.ndim - 1)) for one in sites)
 
 
 @dataclass(frozen=True)
@@ -115,10 +125,10 @@ class Laplace:
 
     mode: Tensor  # (dim,)
     precision: Tensor  # (dim, dim)
-    sites: SiteBlocks  # at the mode
+    sites: Sites  # at the mode
 
 
-def laplace(density: Collapsed, start: Tensor, n_steps: int = NEWTON_STEPS) -> Laplace:
+def laplace(density: LogDensity, start: Tensor, n_steps: int = NEWTON_STEPS) -> Laplace:
     """Newton's method with the curvature by central differences; no step leaves it at `start`.
 
     Scales of effects stay where they start: where a log says little, the mode over effects and
@@ -143,7 +153,7 @@ def laplace(density: Collapsed, start: Tensor, n_steps: int = NEWTON_STEPS) -> L
     return Laplace(mode, _curvature(density, mode, here.sites), here.sites)
 
 
-def _curvature(density: Collapsed, mode: Tensor, sites: SiteBlocks) -> Tensor:
+def _curvature(density: LogDensity, mode: Tensor, sites: Sites) -> Tensor:
     """Minus the Hessian, made positive definite."""
     dim = len(mode)
     probes = PROBE * torch.eye(dim, dtype=mode.dtype, device=mode.device)
@@ -155,7 +165,7 @@ def _curvature(density: Collapsed, mode: Tensor, sites: SiteBlocks) -> Tensor:
 
 
 def draw_points(
-    density: Collapsed, fit: Laplace, n_draws: int, sweeps: int, generator: torch.Generator
+    density: LogDensity, fit: Laplace, n_draws: int, sweeps: int, generator: torch.Generator
 ) -> Tensor:
     """Points (draw, dim): draws from the Gaussian, each moved by `sweeps` of its own chain.
 
@@ -234,8 +244,7 @@ def redrawn_scales(
 def _chosen(take: Tensor, yes: Density, no: Density) -> Density:
     sites = []
     for one, other in zip(yes.sites, no.sites, strict=True):
-        rows = take.repeat_interleave(len(one.linear) // len(take))[:, None]
-        linear = torch.where(rows, one.linear, other.linear)
-        sites.append(ScalarSites(linear, torch.where(rows, one.precision, other.precision)))
+        rows = take.repeat_interleave(len(one) // len(take)).reshape(-1, *[1] * (one.ndim - 1))
+        sites.append(torch.where(rows, one, other))
     value = torch.where(take, yes.value, no.value)
     return Density(value, torch.where(take[:, None], yes.slope, no.slope), tuple(sites))

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from bayes_interest.events.history import length_batches, pad_users
-from bayes_interest.model.ensemble import NEWTON_STEPS, Collapsed, draw_points, laplace
+from bayes_interest.model.collapsed_choice import CollapsedChoice
+from bayes_interest.model.ensemble import (
+    NEWTON_STEPS,
+    Collapsed,
+    LogDensity,
+    draw_points,
+    laplace,
+)
 from bayes_interest.model.parameters import COVARIATES, Globals
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import Whitened
@@ -26,36 +33,67 @@ MAX_GAUSSIAN = 1_000_000
 """The same for draws of all of them from a Gaussian, which cost about a tenth."""
 BLOCK_EVENTS = 8_192
 SWEEPS = 24
+FEW_CANDIDATES = 64
+"""Up to so many a choice costs about what another outcome does."""
 
 
 def draws_all(problem: Problem) -> bool:
     """Whether the problem is small enough to draw all globals together."""
-    return _work(problem) <= MAX_GAUSSIAN
+    return not problem.layout.context_layers and _work(problem) <= MAX_GAUSSIAN
 
 
 def _work(problem: Problem) -> int:
-    return _whitened(problem, {}, True).dim * len(problem.history)
+    """Parameters times events; a choice among many items counts for more."""
+    layout = problem.layout
+    each = max(1, layout.n_items // FEW_CANDIDATES) if layout.emission == "choice" else 1
+    return _whitened(problem, {}, True).dim * len(problem.history) * each
 
 
 def _whitened(problem: Problem, values: Globals, everything: bool) -> Whitened:
     layout = problem.layout
     names = [name for name in layout.shapes() if everything or name in SHARED]
-    return Whitened.of(layout, values, tuple(name for name in names if name != COVARIATES))
+    if layout.emission != "choice":
+        names = [name for name in names if name != COVARIATES]
+    return Whitened.of(layout, values, tuple(names))
 
 
-def draw_members(problem: Problem, values: Globals, n_draws: int, seed: int) -> list[Globals]:
-    """Settings of the globals around the fitted ones, for a scalar family without context."""
-    whitened, point = drawn_points(problem, values, n_draws, seed)
-    drawn = whitened.values(point)
+def draw_members(
+    problem: Problem, values: Globals, n_draws: int, seed: int, cold_shift: float = 0.0
+) -> list[Globals]:
+    """Settings of the globals around the fitted ones, for a family without context.
+
+    `cold_shift` is the logit, for choice, of items without an earlier event.
+    """
+    whitened, point = drawn_points(problem, values, n_draws, seed, cold_shift=cold_shift)
+    drawn = {name: value.to(problem.features) for name, value in whitened.values(point).items()}
     return [{name: value[draw].clone() for name, value in drawn.items()} for draw in range(n_draws)]
 
 
 def drawn_points(
-    problem: Problem, values: Globals, n_draws: int, seed: int, sweeps: int = SWEEPS
+    problem: Problem,
+    values: Globals,
+    n_draws: int,
+    seed: int,
+    sweeps: int = SWEEPS,
+    cold_shift: float = 0.0,
 ) -> tuple[Whitened, Tensor]:
     """The same as points (draw, dim)."""
     everything, moved = draws_all(problem), _work(problem) <= MAX_WORK
-    whitened = _whitened(problem, values, everything)
+    density: LogDensity
+    if problem.layout.emission == "choice":
+        values = {name: value.cpu().double() for name, value in values.items()}
+        density = CollapsedChoice(_whitened(problem, values, everything), problem, cold_shift)
+    else:
+        density = _collapsed(problem, _whitened(problem, values, everything), everything, seed)
+    start = density.whitened.point(values)
+    found = laplace(density, start, NEWTON_STEPS if moved else 1)
+    generator = torch.Generator().manual_seed(seed)
+    point = draw_points(density, found, n_draws, sweeps if moved else 0, generator)
+    return density.whitened, point
+
+
+def _collapsed(problem: Problem, whitened: Whitened, everything: bool, seed: int) -> Collapsed:
+    """Of a scalar family: of all users, or of a sample that stands for them."""
     users = np.flatnonzero(problem.history.lengths)
     if not everything:
         users = _sample(problem.history.lengths, MAX_WORK // whitened.dim, seed)
@@ -64,10 +102,7 @@ def drawn_points(
     device = problem.features.device
     batches = [problem.batch(pad_users(problem.history, rows, device)) for rows in blocks]
     weight = float(len(problem.history) / lengths.sum())
-    density = Collapsed(whitened, problem.features, batches, weight)
-    generator = torch.Generator().manual_seed(seed)
-    found = laplace(density, whitened.point(values), NEWTON_STEPS if moved else 0)
-    return whitened, draw_points(density, found, n_draws, sweeps if moved else 0, generator)
+    return Collapsed(whitened, problem.features, batches, weight)
 
 
 def _sample(lengths: np.ndarray, n_events: int, seed: int) -> np.ndarray:

@@ -7,6 +7,7 @@ calendar adds (popularity, recency, running rates) is held at its value at the l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -17,7 +18,6 @@ from torch import Tensor
 
 from bayes_interest.errors import InputError
 from bayes_interest.events.split import moment_seconds
-from bayes_interest.model.candidates import extra_table
 from bayes_interest.posterior.answers import find_users
 from bayes_interest.posterior.online import moments_of
 from bayes_interest.posterior.posterior import Posterior
@@ -26,6 +26,8 @@ from bayes_interest.posterior.predict import (
     check_prob,
     clock,
     draws_interval,
+    extra_at,
+    extra_tables,
     level_cut,
     mixture_quantile,
     novelty,
@@ -69,13 +71,13 @@ def changes(
     wide = [targets.of(in_double(one)) for one in targets.posterior.each or (targets.posterior,)]
     moments, calendar = (
         [Moments(one, who, begin, end) for one in exact],
-        _Calendar(exact[0], who, end),
+        _Calendar(posterior, who, end),
     )
     tables = []
     for row, user in enumerate(bar(who, desc="changes", unit="user")):
         both, extra = [one.of(int(user)) for one in moments], calendar.extra(row)
         if both[0].before.diagonal:
-            figures = _drawn(wide[0], both[0], extra, prob, n_draws, seed)
+            figures = _drawn(wide, both, extra, prob, n_draws, seed)
         else:
             figures = _exact(wide, both, extra, prob)
         figures = figures.assign(**{USER_ID: posterior.vocabulary.users.ids[user]})
@@ -130,10 +132,11 @@ class _Calendar:
         self.novelty = novelty(posterior, np.array([second]))
 
     def extra(self, row: int) -> Tensor:
-        """Of one user by place, (1, item)."""
+        """Of one user by place, (setting, 1, item)."""
         place = 0 if self.shared else row
         moment = self.rows.moment[place : place + 1]
-        return extra_table(self.rows.surroundings, moment, self.posterior.values) + self.novelty
+        tables = extra_tables(self.posterior, replace(self.rows, moment=moment))
+        return (tables + self.novelty).double()
 
 
 def _exact(
@@ -179,12 +182,25 @@ def _column(values: Tensor) -> np.ndarray:
 
 
 def _drawn(
-    targets: Targets, both: TwoMoments, extra: Tensor, prob: float, n_draws: int, seed: int
+    each: list[Targets],
+    both: list[TwoMoments],
+    extra: Tensor,
+    prob: float,
+    n_draws: int,
+    seed: int,
 ) -> pd.DataFrame:
-    """Choice: joint draws of the log probability of a target among all items at both moments."""
+    """Choice: joint draws of the log probability of a target among all items at both moments.
+
+    Draws of the globals, where there are some, take turns.
+    """
+    targets, logits = each[0], []
+    for turn, (own, moments) in enumerate(zip(each, both, strict=True)):
+        count = len(range(turn, n_draws, len(both)))
+        if count:
+            padded = extra_at(targets.padded(extra), turn)
+            logits.append(_two_logits(own.posterior, moments, padded, count, seed + turn))
     chances = [
-        choice_shares(targets, logits).log()
-        for logits in _two_logits(targets.posterior, both, targets.padded(extra), n_draws, seed)
+        choice_shares(targets, torch.cat(drawn)).log() for drawn in zip(*logits, strict=True)
     ]
     apart = chances[1] - chances[0]
     found = draws_interval(apart, prob)
@@ -209,7 +225,7 @@ def _two_logits(
         shape = (n_draws, width)
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(extra)
 
-    dim, n_items = len(both.cross), extra.shape[1]
+    dim, n_items = len(both.cross), extra.shape[-1]
     first, second = (
         predictors(posterior, both.before, extra),
         predictors(posterior, both.after, extra),

@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 
 from bayes_interest.errors import InputError
-from bayes_interest.model.candidates import extra_table
 from bayes_interest.model.filtering import Belief
 from bayes_interest.posterior.answers import find_users, interval_columns, listed, moment
 from bayes_interest.posterior.online import moments_of
@@ -20,6 +19,7 @@ from bayes_interest.posterior.predict import (
     check_draws,
     check_prob,
     circumstances,
+    extra_tables,
     novelty,
 )
 from bayes_interest.posterior.target_interest import target_interest
@@ -67,7 +67,7 @@ def interest(
             block = slice(row, row + USERS_AT_ONCE)
             extras = circumstances(posterior, who[block], seconds[block])
         one, place = belief.take(slice(row, row + 1)), row % USERS_AT_ONCE
-        extra = extras[place : place + 1]
+        extra = extras[:, place : place + 1]
         tables.append(_answer(targets, who[row], one, extra, prob, n_draws))
     if not tables:
         return pd.DataFrame({name: [] for name in (USER_ID, targets.column, *SUMMARY)})
@@ -116,7 +116,7 @@ def trajectory(
                 block = seconds[row : row + USERS_AT_ONCE]
                 extras = _past_circumstances(posterior, int(user), block)
             one, at = belief.take(slice(row, row + 1)), row % USERS_AT_ONCE
-            extra = extras[at : at + 1]
+            extra = extras[:, at : at + 1]
             table = _answer(targets, int(user), one, extra, prob, n_draws)
             table.insert(2, TIMESTAMP, pd.to_datetime(second, unit="s", utc=True))
             tables.append(table)
@@ -140,7 +140,7 @@ def _grid(posterior: Posterior, user: int, every_days: float | None) -> np.ndarr
 
 
 def _past_circumstances(posterior: Posterior, user: int, seconds: np.ndarray) -> torch.Tensor:
-    """Extra predictor of every item at moments of the past, (moment, item).
+    """Extra predictor of every item at moments of the past, (setting, moment, item).
 
     For choice the covariates of the user's own past are left out of the picture: it is the state's,
     not an echo of the last items, and an item that is not taken twice would fall to nothing.
@@ -148,5 +148,4 @@ def _past_circumstances(posterior: Posterior, user: int, seconds: np.ndarray) ->
     choice = posterior.layout.emission == "choice"
     who = np.full(len(seconds), posterior.history.n_users if choice else user)
     rows = moments_of(posterior, who, seconds)
-    extra = extra_table(rows.surroundings, rows.moment, posterior.values)
-    return extra + novelty(posterior, seconds)
+    return extra_tables(posterior, rows) + novelty(posterior, seconds)

@@ -216,12 +216,14 @@ def _learned(
 
 def with_members(posterior: Posterior, full: Problem, fit: FitConfig) -> Posterior:
     """With draws of the globals, as many as `fit` asks for."""
-    n_members = fit.n_members
-    if posterior.belief.diagonal or full.layout.context_layers:
+    n_members, everything = fit.n_members, draws_all(full)
+    if full.layout.context_layers or (posterior.belief.diagonal and not everything):
         if n_members not in ("auto", 1):
-            raise ConfigError(f"n_members={n_members}: choice and context models take 1 only")
+            raise ConfigError(
+                f"n_members={n_members}: a model with context, and one of choice with so large a "
+                "log and catalogue, take 1 only"
+            )
         return posterior
-    everything = draws_all(full)
     if n_members == "auto":
         n_members = AUTO_MEMBERS if everything else 1
     if n_members == 1:
@@ -230,12 +232,16 @@ def with_members(posterior: Posterior, full: Problem, fit: FitConfig) -> Posteri
     values = dict(posterior.values)
     values |= {name: values[name][:n_fit] for name in ("offset", "residual") if name in values}
     members = []
-    for drawn in draw_members(full, values, n_members, fit.seed):
+    for drawn in draw_members(full, values, n_members, fit.seed, posterior.cold_shift):
         nothing = torch.zeros_like(posterior.item_cov[:n_fit])
         parts = cold_items(full.layout, drawn, nothing, n_items - n_fit)
         cov = parts["item_cov"] if everything else posterior.item_cov
         members.append(Member(parts["values"], cov))
     belief = replace(posterior.belief, members=(posterior.belief,) * n_members)
+    weights = [one.values[COVARIATES] for one in members if COVARIATES in one.values]
+    if weights:  # so that what the covariates add on average is what they add by these
+        values = posterior.values | {COVARIATES: torch.stack(weights).mean(0)}
+        posterior = replace(posterior, values=values)
     return replace(posterior, members=tuple(members), belief=belief)
 
 

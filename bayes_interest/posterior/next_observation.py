@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_interest.model.candidates import CandidateRows, extra_table
+from bayes_interest.model.candidates import CandidateRows
 from bayes_interest.model.filtering import Belief, moment_site
 from bayes_interest.model.parameters import emission_of
 from bayes_interest.model.softmax import Choices, look
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import level_cut, predictors, settings
+from bayes_interest.posterior.predict import extra_tables, level_cut, predictors, settings
 from bayes_interest.statespace.kalman import gain_and_pull
 
 
@@ -36,10 +36,13 @@ def expected_variances(
         candidates: positions of items, (candidate,).
     """
     index = torch.as_tensor(candidates, device=now.mean.device)
-    extra = extra_table(rows.surroundings, rows.moment, posterior.values)
+    each = settings(posterior, now)
     if now.diagonal:
-        return _array(_after_choice(posterior, now, rows, item, index))
-    found = [_after_outcomes(one, own, extra, item, index) for one, own in settings(posterior, now)]
+        after = [_after_choice(one, own, rows, item, index) for one, own in each]
+        mean, var = (torch.stack(part) for part in zip(*after, strict=True))
+        return _array(var.mean(0) + mean.var(0, correction=0))
+    extra = extra_tables(posterior, rows)
+    found = [_after_outcomes(one, own, extra, item, index) for one, own in each]
     chance, mean, var = (torch.stack(part) for part in zip(*found, strict=True))
     total = var.mean(0) + mean.var(0, correction=0)
     return _array((chance.mean(0) * total).sum(0))
@@ -105,8 +108,11 @@ def _asked_again(posterior: Posterior, item: int) -> float:
 
 def _after_choice(
     posterior: Posterior, now: Belief, rows: CandidateRows, item: int, candidates: Tensor
-) -> Tensor:
-    """The predictor's variance after each candidate was chosen, (candidate,)."""
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the predictor after each candidate was chosen, (candidate,) each.
+
+    At one setting of the globals.
+    """
     values, device = posterior.values, now.mean.device
     one = torch.tensor([item], device=device)
     own = torch.as_tensor(rows.own()).to(now.mean)
@@ -114,8 +120,9 @@ def _after_choice(
     seen = look(values, posterior.items, choices, now.mean).moments
     vectors, var = posterior.items.vectors.double(), now.cov[0].double()
     after = var / (1.0 + seen.var[0].double() * var)
-    mean = values["mean"].double() + now.mean[0].double()
-    mean = mean + after * (vectors[candidates] - seen.mean[0].double())
+    moved = now.mean[0].double() + after * (vectors[candidates] - seen.mean[0].double())
+    mean, total = moved @ vectors[item], values["mean"].double() + moved
+    extra = extra_tables(posterior, rows)[0, 0, item]
     block = posterior.item_cov[item].double()
     fixed = (vectors[item] ** 2 + block[:-1]) @ after + block[-1] + _asked_again(posterior, item)
-    return mean**2 @ block[:-1] + fixed
+    return mean + posterior.items.offsets[item] + extra, total**2 @ block[:-1] + fixed

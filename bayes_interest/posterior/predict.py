@@ -133,21 +133,41 @@ def _advanced(
 
 
 def circumstances(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) -> Tensor:
-    """Extra predictor of every item for users at moments: popularity, repeats, novelty."""
+    """Extra predictor of every item for users at moments: popularity, repeats, novelty.
+
+    (setting, user, item): one setting, or one for each draw of the globals where the weights of the
+    covariates are among them.
+    """
     weight = posterior.values.get(COVARIATES)
     if weight is None or not bool(weight.any()):  # then nobody need look through the log
-        nothing = posterior.features.new_zeros(len(users), posterior.layout.n_items)
+        nothing = posterior.features.new_zeros(1, len(users), posterior.layout.n_items)
         return nothing + novelty(posterior, seconds)
     rows = moments_of(posterior, users, seconds)
-    extra = extra_table(rows.surroundings, rows.moment, posterior.values)
-    return extra + novelty(posterior, seconds)
+    return extra_tables(posterior, rows) + novelty(posterior, seconds)
+
+
+def extra_tables(posterior: Posterior, rows: CandidateRows) -> Tensor:
+    """What the covariates add at the moments of `rows`, (setting, moment, item)."""
+    each = [posterior.values]
+    if posterior.layout.emission == "choice" and posterior.members:
+        each = [one.values for one in posterior.members]
+    tables = [extra_table(rows.surroundings, rows.moment, values) for values in each]
+    return torch.stack(tables)
+
+
+def extra_at(extra: Tensor, turn: int) -> Tensor:
+    """Of (setting, user, item) that of one draw of the globals, (1, user, item)."""
+    return extra if len(extra) == 1 else extra[turn : turn + 1]
 
 
 def circumstances_of_events(
     posterior: Posterior, history: History, part: np.ndarray, rows: CandidateRows
 ) -> Tensor:
-    """Extra predictor of every item just before some events of a filtered history."""
-    extra = rows.dense(part, posterior.values)
+    """Extra predictor of every item just before some events of a filtered history.
+
+    (setting, event, item), as in `circumstances`.
+    """
+    extra = extra_tables(posterior, replace(rows, moment=rows.moment[part]))
     if posterior.cold_shift == 0.0:
         return extra
     first = posterior.first_seconds.copy()
@@ -168,14 +188,18 @@ def novelty(posterior: Posterior, seconds: np.ndarray) -> Tensor:
 def predictors(posterior: Posterior, belief: Belief, extra: Tensor) -> Predictors:
     """Moments of the linear predictor of every item, for users with these beliefs.
 
+    `extra` (setting, user, item) is what the moment adds, see `circumstances`.
     With draws of the globals, those of the mixture; what the draws differ by counts to the state,
     and what their cut points differ by to the mean.
     """
     if not belief.members:
-        return _predictors(posterior, belief, extra)
+        return _predictors(posterior, belief, extra[0])
     pairs = zip(posterior.each, belief.members, strict=True)
     cut = level_cut(posterior)
-    found = tuple(_predictors(one, own, extra + cut - level_cut(one)) for one, own in pairs)
+    found = tuple(
+        _predictors(one, own, extra_at(extra, turn)[0] + cut - level_cut(one))
+        for turn, (one, own) in enumerate(pairs)
+    )
     mean = torch.stack([one.mean for one in found])
     within = torch.stack([one.state_var for one in found]).mean(0)
     item_var = torch.stack([one.item_var for one in found]).mean(0)
@@ -370,14 +394,14 @@ def draw_predictors(
     items wanted, with noise of their own.
     """
     if not belief.members:
-        return _draw_predictors(posterior, belief, extra, n_draws, seed, items)
+        return _draw_predictors(posterior, belief, extra[0], n_draws, seed, items)
     many = len(belief.members)
     n_items = posterior.layout.n_items if items is None else len(items)
     drawn = extra.new_empty(len(belief.mean), n_draws, n_items)
     for turn, (one, own) in enumerate(zip(posterior.each, belief.members, strict=True)):
         count = len(range(turn, n_draws, many))
         if count:
-            shifted = extra + level_cut(posterior) - level_cut(one)
+            shifted = extra_at(extra, turn)[0] + level_cut(posterior) - level_cut(one)
             drawn[:, turn::many] = _draw_predictors(
                 one, own, shifted, count, seed + 2 * turn, items
             )
@@ -393,7 +417,7 @@ def _draw_predictors(
     items: Tensor | None,
 ) -> Tensor:
     """At one setting of the globals."""
-    item_var = predictors(posterior, belief, extra).item_var
+    item_var = _predictors(posterior, belief, extra).item_var
     vectors, fixed = posterior.items.vectors, posterior.items.offsets + extra
     if items is not None:
         item_var, vectors, fixed = item_var[:, items], vectors[items], fixed[:, items]
@@ -405,11 +429,18 @@ def _draw_predictors(
 
 
 def draws_interval(draws: Tensor, prob: float) -> Interval:
-    """Summaries over the first axis."""
+    """Summaries over the first axis; the interval holds one more draw with probability `prob`.
+
+    Of n draws the one at place `p (n + 1)` has the share p of others below it on average (Weibull's
+    quantile, type 6 of Hyndman & Fan 1996); the usual `1 + p (n - 1)` makes too narrow an interval,
+    by 3 in 100 for 64 draws.
+    """
     if not draws.numel():  # torch refuses quantiles of nothing
         nothing = draws.new_zeros(draws.shape[1:])
         return Interval(nothing, nothing, nothing, nothing)
+    n = len(draws)
     tails = draws.new_tensor([0.5 - prob / 2.0, 0.5 + prob / 2.0])
+    tails = ((tails * (n + 1) - 1.0) / (n - 1)).clamp(0.0, 1.0)
     size = max(1, QUANTILE_NUMBERS // len(draws))
     pieces = draws.reshape(len(draws), -1).split(size, 1)
     found = torch.cat([torch.quantile(piece, tails, dim=0) for piece in pieces], 1)

@@ -47,7 +47,7 @@ class TargetInterest:
 def target_interest(
     targets: Targets, one: Belief, extra: Tensor, prob: float, n_draws: int
 ) -> TargetInterest:
-    """Interest of one user with a belief, at a moment that adds `extra` (1, item) to predictors."""
+    """Interest of one user with a belief, at a moment that adds `extra` to predictors."""
     posterior = targets.posterior
     if one.diagonal:
         logits = draw_predictors(posterior, one, extra, n_draws)[0]

@@ -66,8 +66,8 @@ class Targets:
         return replace(self, posterior=posterior)
 
     def padded(self, extra: Tensor) -> Tensor:
-        """What the moment adds, (1, item), with nothing for the texts of themes."""
-        more = self.posterior.layout.n_items - extra.shape[1]
+        """What the moment adds, (setting, 1, item), with nothing for the texts of themes."""
+        more = self.posterior.layout.n_items - extra.shape[-1]
         return torch.nn.functional.pad(extra, (0, more))
 
 

@@ -35,7 +35,7 @@ class Asked:
     row: int  # place among the users asked about
     user: int  # position in the posterior
     belief: Belief  # of one user, at the moment
-    extra: Tensor  # what the moment adds to the predictor, (1, item)
+    extra: Tensor  # what the moment adds to the predictor, (setting, 1, item)
     allowed: Tensor  # (item,) bool
 
 
@@ -63,7 +63,7 @@ def each_user(
             extras = circumstances(posterior, users[block], seconds[block])
         part, place = slice(row, row + 1), row % USERS_AT_ONCE
         one = belief.take(part)
-        extra = extras[place : place + 1]
+        extra = extras[:, place : place + 1]
         allowed = np.zeros(posterior.layout.n_items, dtype=bool)
         allowed[candidates] = True
         if exclude_seen:

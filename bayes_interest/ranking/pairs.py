@@ -20,6 +20,7 @@ from bayes_interest.posterior.predict import (
     check_draws,
     check_prob,
     draws_interval,
+    extra_at,
     mixture_quantile,
     predictors,
     settings,
@@ -106,8 +107,8 @@ def _exact(
     """
     i, j = (torch.as_tensor(part, device=asked.extra.device) for part in (first, second))
     parts = [
-        _difference(setting, belief, asked.extra, i, j)
-        for setting, belief in settings(posterior, asked.belief)
+        _difference(setting, belief, extra_at(asked.extra, turn), i, j)
+        for turn, (setting, belief) in enumerate(settings(posterior, asked.belief))
     ]
     mean, var = (torch.stack([part[place] for part in parts]) for place in (0, 1))
     sd = var.clamp_min(torch.finfo(var.dtype).tiny).sqrt()

@@ -58,7 +58,7 @@ def logits_of(posterior: Posterior, found: Forecasts) -> Tensor:
     part = np.arange(len(found.history))
     extra = circumstances_of_events(posterior, found.history, part, found.rows)
     mean = found.belief(torch.arange(len(part))).mean
-    return mean @ posterior.items.vectors.T + posterior.items.offsets + extra
+    return mean @ posterior.items.vectors.T + posterior.items.offsets + extra[0]
 
 
 def choice_loss(posterior: Posterior, found: Forecasts, tuned: Tuned) -> float:
@@ -232,7 +232,7 @@ def test_a_fit_of_choices_keeps_what_the_slice_says(
         return seen[-1][2]
 
     monkeypatch.setattr(learn_module, "tune_covariates", spy)
-    config = FitConfig(max_epochs=3, progress=False, refit=refit)
+    config = FitConfig(max_epochs=3, n_members=1, progress=False, refit=refit)
     door = fit(
         simulation("choice").events, "choice", config, context_layers=context_layers, context_dim=4
     )

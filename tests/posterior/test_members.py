@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from scipy.stats import norm
 from bayes_interest.config import EmissionName, FitConfig
 from bayes_interest.errors import ConfigError
 from bayes_interest.interest_model import InterestModel
+from bayes_interest.model import members
+from bayes_interest.model.candidates import extra_table
+from bayes_interest.posterior.online import moments_of
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     advanced_belief,
@@ -23,13 +27,15 @@ from bayes_interest.posterior.predict import (
     draw_predictors,
     level_cut,
     mixture_quantile,
+    novelty,
     predictors,
 )
-from tests.fitted import fit, parts
+from tests.fitted import CONTEXT, fit, parts
 
 MANY = 5
 RUN = FitConfig(max_epochs=3, n_members=MANY, progress=False)
-FAMILIES: tuple[EmissionName, ...] = ("bernoulli", "rating")
+SCALAR: tuple[EmissionName, ...] = ("bernoulli", "rating")
+FAMILIES: tuple[EmissionName, ...] = (*SCALAR, "choice")
 
 
 @cache
@@ -55,7 +61,7 @@ def test_a_small_log_gets_draws_by_itself(emission: EmissionName) -> None:
     assert bool((warm == 0).all())  # an item's effects are drawn with the rest
 
 
-@pytest.mark.parametrize("emission", FAMILIES)
+@pytest.mark.parametrize("emission", SCALAR)
 def test_intervals_are_the_mixtures(emission: EmissionName) -> None:
     posterior, model = fitted(emission), door(emission)
     user, items = "u00003", ["i00001", "i00007"]
@@ -134,23 +140,50 @@ def test_saved_and_read_again(emission: EmissionName, tmp_path: Path) -> None:
 @pytest.mark.parametrize("emission", FAMILIES)
 def test_every_question_sees_the_draws(emission: EmissionName) -> None:
     """With the draws taken away each answer is another one."""
-    from dataclasses import replace
-
     model, plain = door(emission), door(emission)
     posterior = fitted(emission)
     plain._posterior = replace(posterior, members=(), belief=replace(posterior.belief, members=()))
     users, since = ["u00002"], "2023-11-25"
-    for ask in (
+    two = ["i00001", "i00002"]
+    asks = [
         lambda m: m.interest(users)["lower"],
-        lambda m: m.trajectory(users, ["i00001"])["lower"],
+        lambda m: m.trajectory(users, two[:1])["lower"],
         lambda m: m.score_events(parts(emission)[1])["log_prob"],
         lambda m: m.score_events(parts(emission)[1])["lower"],
         lambda m: m.rank(users, k=2, n_draws=50, exclude_seen=False)["p_top_k"],
-        lambda m: m.compare_items(users, items=["i00001", "i00002"])["probability"],
-        lambda m: m.above(users, p=0.5, c=0.5).users["nearest_probability"],
-        lambda m: m.changes(users, ["i00001", "i00002"], since=since)["p_risen"],
-    ):
+        lambda m: m.compare_items(users, items=two)["probability"],
+        lambda m: m.above(users, p=0.1, c=0.1).users["nearest_probability"],
+        lambda m: m.changes(users, two, since=since)["p_risen"],
+        lambda m: m.explain(users[0], two[0]).next_observations["expected_variance"],
+    ]
+    for ask in asks:
         assert not np.allclose(ask(model), ask(plain), rtol=0.0, atol=1e-6)
+    drawn, fixed = (
+        one.explain(users[0], two[0]).uncertainty.set_index("source")["variance"]
+        for one in (model, plain)
+    )
+    assert drawn["globals"] > 0.0
+    assert fixed.get("globals", 0.0) == 0.0
+
+
+def test_choice_draws_have_their_own_weights_of_covariates() -> None:
+    posterior, who = fitted("choice"), np.arange(2)
+    seconds = np.full(2, np.nanmax(posterior.last_seconds))
+    extra = circumstances(posterior, who, seconds)
+    assert extra.shape == (MANY, 2, posterior.layout.n_items)
+    rows = moments_of(posterior, who, seconds)
+    for turn, one in enumerate(posterior.members):
+        alone = extra_table(rows.surroundings, rows.moment, one.values)
+        torch.testing.assert_close(extra[turn], alone + novelty(posterior, seconds))
+    plain = circumstances(replace(posterior, members=()), who, seconds)
+    torch.testing.assert_close(plain[0], extra.mean(0), rtol=1e-4, atol=1e-4)
+    assert float(extra.std(0).max()) > 0.1
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_an_explanation_adds_up_over_the_draws(emission: EmissionName) -> None:
+    found = door(emission).explain("u00002", "i00001")
+    assert found.contributions["contribution"].sum() == pytest.approx(found.score, abs=1e-4)
 
 
 def test_new_users_and_items_have_them_too() -> None:
@@ -161,8 +194,14 @@ def test_new_users_and_items_have_them_too() -> None:
     assert len(wider.belief.members[0].mean) == len(wider.last_seconds)
 
 
-def test_choice_and_context_refuse() -> None:
-    with pytest.raises(ConfigError, match="n_members=3: choice and context models take 1 only"):
-        fit(parts("choice")[0], "choice", FitConfig(max_epochs=1, n_members=3, progress=False))
+def test_context_and_choices_among_many_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    three = FitConfig(max_epochs=1, n_members=3, progress=False)
+    with pytest.raises(ConfigError, match="n_members=3: a model with context, and"):
+        fit(parts("bernoulli")[0], "bernoulli", three, **CONTEXT)
+    monkeypatch.setattr(members, "MAX_GAUSSIAN", 1)
+    with pytest.raises(ConfigError, match="n_members=3: a model with context, and"):
+        fit(parts("choice")[0], "choice", three)
+    auto = FitConfig(max_epochs=1, progress=False)
+    assert not fit(parts("choice")[0], "choice", auto).posterior.members
     with pytest.raises(ConfigError, match="n_members=0: expected"):
         FitConfig(n_members=0)

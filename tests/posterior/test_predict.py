@@ -62,8 +62,12 @@ def test_moments_and_quantiles_of_a_sigmoid_against_integration(mean: float, var
 def test_summaries_of_draws_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = torch.rand(31, 5, 7, generator=torch.Generator().manual_seed(1))
     whole = draws_interval(draws, 0.8)
-    np.testing.assert_allclose(whole.lower, np.quantile(draws, 0.1, axis=0), atol=1e-6)
-    np.testing.assert_allclose(whole.upper, np.quantile(draws, 0.9, axis=0), atol=1e-6)
+    np.testing.assert_allclose(
+        whole.lower, np.quantile(draws, 0.1, axis=0, method="weibull"), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        whole.upper, np.quantile(draws, 0.9, axis=0, method="weibull"), atol=1e-6
+    )
     monkeypatch.setattr(predict, "QUANTILE_NUMBERS", 100)
     pieces = draws_interval(draws, 0.8)
     assert torch.equal(whole.lower, pieces.lower)
@@ -93,7 +97,7 @@ def test_intervals_agree_with_joint_draws_of_states_and_items(emission: Emission
     at = np.array([pd.Timestamp(END, tz="UTC").timestamp()])
     belief = advanced_belief(posterior, posterior.vocabulary.users.index_of([user]), at)
     drawn = joint_predictors(posterior, belief)
-    found = predictors(posterior, belief, posterior.features.new_zeros(1, drawn.shape[1]))
+    found = predictors(posterior, belief, posterior.features.new_zeros(1, 1, drawn.shape[1]))
     np.testing.assert_allclose(found.mean[0], drawn.mean(0), atol=0.05)
     np.testing.assert_allclose(found.var[0], drawn.var(0), rtol=0.05)
     # Vector times state is Gaussian only nearly, hence the wider tolerance from here on.
@@ -108,7 +112,7 @@ def test_intervals_agree_with_joint_draws_of_states_and_items(emission: Emission
 def test_choices_agree_with_joint_draws_of_another_seed() -> None:
     posterior = model("choice").posterior
     belief = Belief(posterior.belief.mean[:2], posterior.belief.cov[:2])
-    extra = posterior.features.new_zeros(2, posterior.layout.n_items)
+    extra = posterior.features.new_zeros(1, 2, posterior.layout.n_items)
     first, second = (
         torch.softmax(draw_predictors(posterior, belief, extra, 4000, seed), -1) for seed in (1, 2)
     )
@@ -121,7 +125,8 @@ def test_draws_have_the_moments_of_the_predictors() -> None:
     for emission in FAMILIES:
         posterior = model(emission).posterior
         belief = Belief(posterior.belief.mean[:1], posterior.belief.cov[:1])
-        extra = torch.randn(1, posterior.layout.n_items, generator=torch.Generator().manual_seed(3))
+        noise = torch.Generator().manual_seed(3)
+        extra = torch.randn(1, 1, posterior.layout.n_items, generator=noise)
         found = predictors(posterior, belief, extra)
         drawn = draw_predictors(posterior, belief, extra, 20_000)[0]
         np.testing.assert_allclose(drawn.mean(0), found.mean[0], atol=0.04)
@@ -200,7 +205,7 @@ def test_unknown_users_are_at_the_prior(emission: EmissionName) -> None:
     assert torch.equal(found.belief.mean[-1], prior.mean[0])
     assert torch.equal(found.belief.cov[-1], prior.cov[0])
     if emission != "choice":
-        extra = posterior.features.new_zeros(1, posterior.layout.n_items)
+        extra = posterior.features.new_zeros(1, 1, posterior.layout.n_items)
         expected = predictors(posterior, prior, extra)
         interval = sigmoid_interval(expected.mean[0] - level_cut(posterior), expected.var[0], 0.9)
         np.testing.assert_allclose(first[:, 0], interval.mean, atol=1e-6)
@@ -275,7 +280,7 @@ def test_expected_rating_lies_between_the_levels_and_agrees_with_draws() -> None
             posterior.vocabulary.users.index_of([one]),
             np.array([train["timestamp"].max().timestamp()]),
         )
-        found = predictors(posterior, belief, posterior.features.new_zeros(1, len(total)))
+        found = predictors(posterior, belief, posterior.features.new_zeros(1, 1, len(total)))
         cuts = np.cumsum(
             np.r_[posterior.values["raw_cuts"][0], posterior.values["raw_cuts"][1:].exp()]
         )
@@ -314,7 +319,7 @@ def test_covariates_and_novelty_move_the_predictors() -> None:
         values = slow_covariates(log, posterior.layout.n_items, kinds, moment, posterior.texts)
         fresh = posterior.first_seconds >= now[user]
         wanted = values @ weight + posterior.cold_shift * fresh
-        np.testing.assert_allclose(extra[user], wanted, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(extra[0, user], wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_the_text_of_a_new_item_is_compared_like_that_of_a_known_one() -> None:
@@ -336,7 +341,7 @@ def test_the_text_of_a_new_item_is_compared_like_that_of_a_known_one() -> None:
     alike = posterior.layout.kinds.columns("likeness")
     only[alike] = weight[alike]
     there = replace(more, values=more.values | {COVARIATES: only}, cold_shift=0.0)
-    extra = predict.circumstances(there, users, now)
+    extra = predict.circumstances(there, users, now)[0]
     torch.testing.assert_close(extra[:, -2], extra[:, 4], rtol=1e-5, atol=1e-5)
     assert (extra[:, -1] == 0.0).all()
     assert extra[:, 4].abs().min() > 1e-3
@@ -361,7 +366,7 @@ def test_an_item_is_new_until_its_first_event() -> None:
     part = np.arange(3)
     plain = predict.circumstances_of_events(replace(never, cold_shift=0.0), more, part, found.rows)
     extra = predict.circumstances_of_events(never, more, part, found.rows)
-    np.testing.assert_allclose((extra - plain)[:, item], [1.7, 1.7, 0.0], atol=1e-6)
+    np.testing.assert_allclose((extra - plain)[0, :, item], [1.7, 1.7, 0.0], atol=1e-6)
 
 
 def test_popularity_fades_with_time() -> None:
@@ -372,3 +377,12 @@ def test_popularity_fades_with_time() -> None:
     later = predict.circumstances(posterior, users, np.array([predict.clock(posterior) + 86_400e3]))
     assert now.abs().max() > 0
     assert later.abs().max() == 0
+
+
+@pytest.mark.parametrize("n_draws", [19, 64])
+def test_an_interval_of_draws_holds_the_next_one(n_draws: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    draws = torch.randn(n_draws + 1, 40_000, generator=generator)
+    found = draws_interval(draws[1:], 0.9)
+    share = ((found.lower <= draws[0]) & (draws[0] <= found.upper)).double().mean()
+    assert float(share) == pytest.approx(0.9, abs=0.006)  # four standard errors

@@ -130,8 +130,6 @@ def test_a_context_goes_by_the_filter_of_logs() -> None:
 @pytest.mark.parametrize("emission", FAMILIES)
 @pytest.mark.parametrize("members", [False, True])
 def test_forecasts_are_those_of_score_events(emission: EmissionName, members: bool) -> None:
-    if members and emission == "choice":
-        pytest.skip("choice has no draws of the globals")
     door = with_members(emission) if members else model(emission)
     test = parts(emission)[1]
     if emission == "choice":

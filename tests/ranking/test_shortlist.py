@@ -58,14 +58,17 @@ def check(
     found = joined(list(stream_slates(posterior, users, seconds, items, ask, at_once)))
     np.testing.assert_array_equal(found[0], wanted[0])
     np.testing.assert_allclose(found[2], wanted[2], rtol=0, atol=3e-6)
-    # The sd is the root of a difference of near numbers: its square is what rounding leaves alone.
-    squared = np.array([1, 2, 1, 1])[:, None]
-    np.testing.assert_allclose(found[3] ** squared, wanted[3] ** squared, rtol=0, atol=3e-6)
     same_item = found[1] == wanted[1]
+    # The sd is the root of a difference of near numbers: its square is what rounding leaves alone.
+    mine, others = (
+        part[3][:, same_item] ** np.array([[1], [2], [1], [1]]) for part in (found, wanted)
+    )
+    np.testing.assert_allclose(mine, others, rtol=0, atol=3e-6)
     for place in np.flatnonzero(~same_item):  # float32 cannot tell these two apart
         mine = (found[0] == found[0][place]) & (np.abs(wanted[2] - found[2][place]) < 1e-6)
         assert mine.sum() > 1 or place == np.flatnonzero(found[0] == found[0][place])[-1]
-    assert (~same_item).sum() <= 0.1 * len(same_item)
+    ends = (wanted[2] < 1e-5) | (wanted[2] > 1.0 - 1e-5)  # where it cannot tell any apart
+    assert (~same_item & ~ends).sum() <= 0.1 * len(same_item)
 
 
 def many_items(
@@ -348,7 +351,7 @@ def test_variances_lie_within_their_bounds(apart: float) -> None:
     block = UserBlock.of(search, posterior.belief, np.arange(5))
     extent = np.empty((5, 6))
     block._describe(slice(0, 5), np.empty((5, STATE_DIM + 1, STATE_DIM + 1), np.float32), extent)
-    found = predictors(posterior, posterior.belief, torch.zeros(5, 60))
+    found = predictors(posterior, posterior.belief, torch.zeros(1, 5, 60))
     for user in range(5):
         for item in range(60):
             low, high = compiled.item_range(about[item], extent[user])

@@ -101,16 +101,14 @@ def _limits(asked: Asked) -> list[str]:
     posterior, layout = asked.posterior, asked.posterior.layout
     lines = []
     if not posterior.members:
+        drawn = "FitConfig(n_members=16) draws them."
+        if layout.emission == "choice":
+            drawn = f"With a small log and catalogue {drawn}"
         lines.append(
             "Drift scales, the mean state and the like are points here, so intervals are somewhat "
-            "too narrow where the log is small."
-            + (
-                ""
-                if layout.emission == "choice" or layout.context_layers
-                else " FitConfig(n_members=16) draws them."
-            )
+            "too narrow where the log is small." + ("" if layout.context_layers else f" {drawn}")
         )
-    if layout.kinds.names:
+    if layout.kinds.names and not (posterior.members and layout.emission == "choice"):
         lines.append(
             "Weights of circumstances are points: their uncertainty is not in the intervals."
         )
