@@ -274,3 +274,28 @@ def slow_context(
         waited = values["context_wait"] @ _slow_gap(days[t])
         out.append(values["context_head"] @ _slow_gelu(_slow_norm(hidden[t - 1]) + waited))
     return torch.stack(out)
+
+
+def choice_mode(
+    fixed: Tensor, rho: Tensor, vectors: Tensor, chosen: Tensor, cov: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Slowly: the most likely states (step, D) of one user's choices, with their dual, the sum of
+    log probabilities there, and the curvature (step * D, step * D).
+
+    Logits are `fixed + rho states . vectors`; `cov` (step * D, step * D) is the states' prior.
+    """
+    n, dim = len(fixed), vectors.shape[1]
+    state = fixed.new_zeros(n * dim)
+    eye, scale = torch.eye(n * dim, dtype=fixed.dtype), rho[:, None]
+    for _ in range(150):  # full steps may lead away
+        table = (fixed + scale * (state.reshape(n, dim) @ vectors.T)).log_softmax(1)
+        probs = table.exp()
+        mean = probs @ vectors
+        second = torch.einsum("ti,id,ie->tde", probs, vectors, vectors)
+        inner = scale[..., None] ** 2 * (second - mean[:, :, None] * mean[:, None])
+        curve = torch.block_diag(*inner)
+        linear = (scale * (vectors[chosen] - mean)).reshape(-1) + curve @ state
+        dual = linear - curve @ torch.linalg.solve(eye + cov @ curve, cov @ linear)
+        state = 0.7 * state + 0.3 * (cov @ dual)
+    fit = table[torch.arange(n), chosen][rho > 0.0].sum()
+    return state.reshape(n, dim), dual.reshape(n, dim), fit, curve

@@ -13,7 +13,8 @@ from bayes_interest.model.ensemble import Density, Sites
 from bayes_interest.model.parameters import COVARIATES, Globals, item_terms, reliability
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import Whitened
-from bayes_interest.statespace.random_walk import elapsed_growth
+from bayes_interest.statespace.kalman import as_array
+from bayes_interest.statespace.random_walk import Transition, elapsed_growth
 
 MAX_NUMBERS = 10_000_000
 """Of the largest array, the variances (setting, event, D), at a time."""
@@ -110,3 +111,31 @@ def without_earlier_event(problem: Problem) -> np.ndarray:
     first = np.full(problem.layout.n_items, np.inf)
     np.minimum.at(first, history.item_index, history.seconds)
     return (first[None, :] >= history.seconds[:, None]).astype(np.float64)
+
+
+def smoothed_choices(
+    base: Tensor, vectors: Tensor, rho: Tensor, chosen: Tensor, walk: Transition
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One user's states given all choices, at known globals; see `path_kernel`.
+
+    Returns float64 means (step, D), covariances (step, D, D), and those given what came up to the
+    step.
+
+    Args:
+        base: logits but for the states' part, (step, item).
+        vectors: of the items, (item, D).
+        rho: what multiplies all logits, 0 at steps without a choice, (step,).
+        chosen: positions of the chosen items, (step,).
+        walk: that leads to each step, of one user.
+    """
+    from bayes_interest.model.compiled_choice import path_kernel
+
+    shape = len(base), vectors.shape[1]
+    real = [part.detach().cpu().double() for part in (base, rho, walk.decay[0, :, 0], vectors.T)]
+    logits, scale, decay, x = (as_array(part) for part in real)
+    variance = as_array(walk.variance[0].detach().cpu().double())
+    out = [torch.zeros(*shape, *more, dtype=torch.float64) for more in ((), shape[1:], shape[1:])]
+    own = as_array(chosen.cpu().long())
+    path_kernel(logits, own, scale, decay, x, variance, *(part.numpy() for part in out))
+    mean, cov, filtered = out
+    return mean, cov, filtered

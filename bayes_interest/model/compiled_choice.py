@@ -342,6 +342,40 @@ def _slopes(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
+def path_kernel(
+    base: Array, own: Array, rho: Array, decay: Array, vectors: Array, variance: Array,
+    mean: Array, cov: Array, filtered: Array,
+) -> None:  # fmt: skip
+    """One user's states given all choices: mean (step, D) and covariances (step, D, D), and the
+    covariances given what came up to the step.
+
+    Logits are `rho (base + y . vectors)` with base (step, item), rho (step,), 0 where nothing was
+    chosen, and vectors (D, item). The mean is the mode and `u`, the first correction by third
+    derivatives (Lindley 1980).
+    """
+    n_steps, dim = mean.shape
+    n_items = vectors.shape[1]
+    y, dual, probs = np.empty((n_steps, dim)), np.zeros((n_steps, dim)), np.empty(base.shape)
+    curvature, gain = np.empty((n_steps, dim, dim)), np.empty((n_steps, dim, dim))
+    centre, turns, told = np.empty(dim), np.empty((n_steps, dim)), np.empty((n_steps, dim))
+    pulled, wide = np.empty((dim, n_items)), np.empty(n_items)
+    _mode(base, vectors, rho, own, decay, variance, y, dual, probs, curvature, gain, filtered)
+    for t in range(n_steps):
+        _moments(probs[t], vectors, rho[t], centre, curvature[t])
+    _filter(decay, variance, curvature, gain, filtered)
+    _smooth_cov(decay, curvature, gain, filtered, cov, told)
+    for t in range(n_steps):
+        for d in range(dim):
+            centre[d] = 0.0
+            for i in range(n_items):
+                centre[d] += probs[t, i] * vectors[d, i]
+        _spread(vectors, centre, cov[t], pulled, wide)
+        _turns(probs[t], vectors, rho[t], centre, wide, turns[t])
+    _smooth_mean(decay, curvature, gain, filtered, turns, mean)
+    mean += y
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
 def evidence_kernel(
     start: Array, own: Array, kind: Array, decay: Array, table: Array,
     vectors: Array, offsets: Array, weight: Array, rho: Array, variance: Array,

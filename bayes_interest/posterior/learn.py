@@ -187,6 +187,8 @@ def _learned(
     device = resolve_device(fit.device)
     ready = prepare(log, table, encoder, config, fit.progress)
     _tell_family(ready)
+    if ready.config.context_layers != "auto":  # before the work, not after it
+        check_members(_problem(ready, device), fit)
     with seeded(fit.seed, device):
         ready, full, chosen, held, notes = _choose_context(ready, device, fit)
         result = chosen
@@ -214,18 +216,23 @@ def _learned(
     return absorb(with_members(posterior, full, fit), ready.history)
 
 
+def check_members(full: Problem, fit: FitConfig) -> int:
+    """How many draws of the globals there will be. Raises ConfigError for more than can be."""
+    everything = draws_all(full)
+    if fit.n_members == "auto":
+        return AUTO_MEMBERS if everything else 1
+    large = full.layout.emission == "choice" and not everything
+    if fit.n_members > 1 and (full.layout.context_layers or large):
+        raise ConfigError(
+            f"n_members={fit.n_members}: a model with context, and one of choice with so large a "
+            "log and catalogue, take 1 only"
+        )
+    return fit.n_members
+
+
 def with_members(posterior: Posterior, full: Problem, fit: FitConfig) -> Posterior:
     """With draws of the globals, as many as `fit` asks for."""
-    n_members, everything = fit.n_members, draws_all(full)
-    if full.layout.context_layers or (posterior.belief.diagonal and not everything):
-        if n_members not in ("auto", 1):
-            raise ConfigError(
-                f"n_members={n_members}: a model with context, and one of choice with so large a "
-                "log and catalogue, take 1 only"
-            )
-        return posterior
-    if n_members == "auto":
-        n_members = AUTO_MEMBERS if everything else 1
+    n_members, everything = check_members(full, fit), draws_all(full)
     if n_members == 1:
         return posterior
     n_fit, n_items = full.layout.n_items, posterior.layout.n_items
@@ -238,10 +245,10 @@ def with_members(posterior: Posterior, full: Problem, fit: FitConfig) -> Posteri
         cov = parts["item_cov"] if everything else posterior.item_cov
         members.append(Member(parts["values"], cov))
     belief = replace(posterior.belief, members=(posterior.belief,) * n_members)
-    weights = [one.values[COVARIATES] for one in members if COVARIATES in one.values]
-    if weights:  # so that what the covariates add on average is what they add by these
-        values = posterior.values | {COVARIATES: torch.stack(weights).mean(0)}
-        posterior = replace(posterior, values=values)
+    if full.layout.emission == "choice" and full.layout.kinds.names:
+        # So that what the covariates add on average is what they add by these.
+        mean = torch.stack([one.values[COVARIATES] for one in members]).mean(0)
+        posterior = replace(posterior, values=posterior.values | {COVARIATES: mean})
     return replace(posterior, members=tuple(members), belief=belief)
 
 

@@ -12,8 +12,10 @@ from bayes_interest.events.history import pad_users
 from bayes_interest.model.batch import Batch, EventTensors
 from bayes_interest.model.candidates import CandidateRows
 from bayes_interest.model.choice_bound import fit_choice_sites, flat_choices, zero_choice_sites
+from bayes_interest.model.collapsed_choice import smoothed_choices
 from bayes_interest.model.elbo import fit_sites
 from bayes_interest.model.filtering import Belief
+from bayes_interest.model.parameters import reliability
 from bayes_interest.posterior.online import contexts, moments_of
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.statespace.diagonal import filter_diagonal, smooth_diagonal
@@ -21,6 +23,9 @@ from bayes_interest.statespace.random_walk import Transition
 
 SITE_STEPS = 30
 TOLERANCE = 1e-4
+MAX_WORK = 200_000_000
+"""Steps times items times squared dimensions of a choice up to which states are smoothed together,
+in about a second; above, each dimension is on its own."""
 CHOICE_STEPS = 12
 CHOICE_SEED = 7
 
@@ -31,8 +36,8 @@ class SmoothedPath:
 
     mean: Tensor  # smoothed deviation `y`, (step, state_dim)
     context: Tensor  # `c`, zero where the model has none, (step, state_dim)
-    cov: Tensor  # smoothed, (step, D, D), or (step, D) for choice
-    filtered_cov: Tensor  # given what came before and at the step, of the same shape
+    cov: Tensor  # smoothed, (step, D, D)
+    filtered_cov: Tensor  # given what came before and at the step, (step, D, D)
     walk: Transition  # that led to each step, (1, step, ...)
     looks: Tensor  # steps of the moments looked at, in their order
 
@@ -51,7 +56,12 @@ def _smoothed(posterior: Posterior, user: int, looks: CandidateRows) -> Belief:
     """At one setting of the globals."""
     path = smoothed_path(posterior, user, looks)
     mean = path.mean + path.context
-    return Belief(mean[path.looks], path.cov[path.looks])
+    return Belief(mean[path.looks], kept(path.cov[path.looks], posterior))
+
+
+def kept(cov: Tensor, posterior: Posterior) -> Tensor:
+    """What beliefs of the family keep of covariances (..., D, D): of choice the diagonals."""
+    return cov.diagonal(dim1=-2, dim2=-1) if posterior.belief.diagonal else cov
 
 
 def looks_at(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) -> CandidateRows:
@@ -110,7 +120,31 @@ def _smooth_scalar(posterior: Posterior, batch: Batch) -> tuple[Tensor, Tensor, 
 def _smooth_choice(
     posterior: Posterior, batch: Batch, rows: CandidateRows, positions: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Averaged natural-gradient steps, then one last smoothing pass; variances as above."""
+    """As above, by Laplace's approximation with its first correction; of long paths, by draws."""
+    n_steps, dim = batch.mask.shape[1], posterior.layout.state_dim
+    if n_steps * posterior.layout.n_items * dim**2 > MAX_WORK:
+        return _smooth_by_draws(posterior, batch, rows, positions)
+    return _smooth_together(posterior, batch, rows, positions)
+
+
+def _smooth_together(
+    posterior: Posterior, batch: Batch, rows: CandidateRows, positions: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    values, items = posterior.values, posterior.items
+    base = rows.dense(positions[0].cpu().numpy(), values) + items.offsets
+    if batch.context is not None:
+        base = base + batch.context[0] @ items.vectors.T
+    rho = reliability(values, batch.kind[0]) * batch.mask[0]
+    walk = batch.walk(posterior.layout, values)
+    found = smoothed_choices(base, items.vectors, rho, batch.item[0], walk)
+    mean, cov, filtered = (part[None].to(values["mean"]) for part in found)
+    return mean, cov, filtered
+
+
+def _smooth_by_draws(
+    posterior: Posterior, batch: Batch, rows: CandidateRows, positions: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Averaged natural-gradient steps, then one last smoothing pass."""
     layout, values, items = posterior.layout, posterior.values, posterior.items
     events = positions[batch.mask].cpu().numpy()
     choices = flat_choices(values, batch, events, rows)
@@ -124,4 +158,4 @@ def _smooth_choice(
     walk = batch.walk(layout, values)
     forward = filter_diagonal(sites, walk)
     smoothed = smooth_diagonal(sites, walk, forward)
-    return smoothed.mean, smoothed.var, forward.var
+    return smoothed.mean, torch.diag_embed(smoothed.var), torch.diag_embed(forward.var)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bayes_interest.model.filtering import Belief
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.trajectory import SmoothedPath, looks_at, smoothed_path
+from bayes_interest.posterior.trajectory import SmoothedPath, kept, looks_at, smoothed_path
 from bayes_interest.schema import SECONDS_PER_DAY
 from bayes_interest.statespace.random_walk import elapsed_growth
 
@@ -45,7 +45,7 @@ class TwoMoments:
 
 
 def cross_covariance(path: SmoothedPath, first: int, second: int) -> Tensor:
-    """Covariance of the states at two steps, first <= second, (D, D), or (D,) for choice."""
+    """Covariance of the states at two steps, first <= second, (D, D)."""
     later = path.cov[second].double()
     if first == second:
         return later
@@ -53,8 +53,6 @@ def cross_covariance(path: SmoothedPath, first: int, second: int) -> Tensor:
     cov = path.filtered_cov[steps].double()
     decay = path.walk.decay[0, first + 1 : second + 1].double()  # (step, 1)
     variance = path.walk.variance[0, first + 1 : second + 1].double()
-    if cov.ndim == 2:
-        return (decay * cov / (decay**2 * cov + variance)).prod(0) * later
     decay = decay[..., None]
     moved = decay**2 * cov + torch.diag_embed(variance)
     gains = torch.linalg.solve(moved, decay * cov).mT  # both are symmetric
@@ -101,15 +99,16 @@ class Moments:
             return self._earlier(after, self.at)
         path = smoothed_path(posterior, user, self.looks)
         s, t = path.looks.tolist()
+        cov = kept(path.cov, posterior)
         if self.at < first:
-            start = Belief(path.mean[t : t + 1], path.cov[t : t + 1])
+            start = Belief(path.mean[t : t + 1], cov[t : t + 1])
             return self._earlier(self._back(start, first - self.at)[0], self.at)
         mean = path.mean + path.context
-        after = Belief(mean[t : t + 1], path.cov[t : t + 1])
-        cross = cross_covariance(path, s, t)
+        after = Belief(mean[t : t + 1], cov[t : t + 1])
+        cross = kept(cross_covariance(path, s, t), posterior)
         if self.since >= first:
-            return TwoMoments(Belief(mean[s : s + 1], path.cov[s : s + 1]), after, cross)
-        start = Belief(path.mean[s : s + 1], path.cov[s : s + 1])
+            return TwoMoments(Belief(mean[s : s + 1], cov[s : s + 1]), after, cross)
+        start = Belief(path.mean[s : s + 1], cov[s : s + 1])
         before, decay = self._back(start, first - self.since)
         return TwoMoments(before, after, decay * cross)
 

@@ -46,8 +46,9 @@ KNOWN = f"""
 
 {N_ITEMS} items, texts of {EMBED_DIM} dimensions, {N_LEVELS} rating levels; drift per sqrt day
 from 0.08 in the first to 0.37 in the last state dimension. NUTS on the innovations, two chains.
-Choices: "12 draws" is what `trajectory` does, each step of the sites at one draw of the states;
-"400 draws" the same for longer. The guide of a choice keeps no correlation between dimensions.
+Choices: "Laplace" is what `trajectory` does, with the first correction of the mean; "12 draws" what
+it does among so many items that this would take long: the guide of the fit, without correlation
+between dimensions, each step of its sites at one draw of the states.
 """
 
 JOINT = f"""

@@ -12,20 +12,21 @@ from torch import Tensor
 
 from bayes_interest.events.history import History
 from bayes_interest.model.choice_bound import fit_choice_sites, flat_choices, zero_choice_sites
+from bayes_interest.model.collapsed_choice import smoothed_choices
 from bayes_interest.model.elbo import Chains, fit_chains, fit_sites
 from bayes_interest.model.generative import Design
-from bayes_interest.model.parameters import Globals, item_terms
+from bayes_interest.model.parameters import Globals, item_terms, reliability
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.propagation import propagate
 from bayes_interest.posterior.trajectory import CHOICE_SEED, CHOICE_STEPS
 from bayes_interest.statespace.diagonal import filter_diagonal, smooth_diagonal
+from bayes_interest.statespace.random_walk import Transition
 from benchmarks.agreement.compare import Moments, by_step, worst_r_hat
 from benchmarks.agreement.nuts import fast_path, sample_states
 from benchmarks.agreement.problems import Size, conditioned_problem
 
 BOUND, MATCHED = "sites by the bound", "sites by moments"
-AS_TOLD, LONG_SEARCH = f"{CHOICE_STEPS} draws", "400 draws"
-LONG_STEPS = 400
+TOGETHER, APART = "Laplace", f"{CHOICE_STEPS} draws"
 N_CHAINS = 2
 
 
@@ -66,8 +67,10 @@ def run_states(case: StatesCase) -> dict[str, Any]:
 def our_states(design: Design, values: Globals, history: History) -> dict[str, Moments]:
     """Moments of the states (1, user, step, state_dim) by each way of setting the sites."""
     if design.layout.emission == "choice":
-        steps = {AS_TOLD: CHOICE_STEPS, LONG_SEARCH: LONG_STEPS}
-        return {name: choice_states(design, values, history, n) for name, n in steps.items()}
+        return {
+            TOGETHER: smoothed_states(design, values),
+            APART: choice_states(design, values, history),
+        }
     layout, items = design.layout, item_terms(design.layout, values, design.features)
     found = fit_sites(
         layout, values, items, design.batch, n_steps=200, tolerance=1e-9, full=True
@@ -86,8 +89,22 @@ def _variances(cov: Tensor | None) -> Tensor:
     return cov.diagonal(dim1=-2, dim2=-1)
 
 
-def choice_states(design: Design, values: Globals, history: History, n_steps: int) -> Moments:
-    """As `posterior/trajectory.py` smooths a choice: averaged steps, each at one draw."""
+def smoothed_states(design: Design, values: Globals) -> Moments:
+    """As `posterior/trajectory.py` smooths a choice."""
+    batch, items = design.batch, item_terms(design.layout, values, design.features)
+    walk, mean, var = batch.walk(design.layout, values), [], []
+    for user, n_steps in enumerate(batch.mask.sum(1).tolist()):
+        own = Transition(walk.decay[user : user + 1], walk.variance[user : user + 1])
+        base, kind = items.offsets.expand(n_steps, -1), batch.kind[user]
+        rho, chosen = reliability(values, kind), batch.item[user]
+        found = smoothed_choices(base, items.vectors, rho, chosen, own)
+        mean.append(found[0])
+        var.append(found[1].diagonal(dim1=-2, dim2=-1))
+    return Moments.exact(torch.stack(mean), torch.stack(var))
+
+
+def choice_states(design: Design, values: Globals, history: History) -> Moments:
+    """As it smooths one among very many items: averaged steps, each at one draw."""
     layout, batch = design.layout, design.batch
     items = item_terms(layout, values, design.features)
     mask = batch.mask
@@ -95,7 +112,7 @@ def choice_states(design: Design, values: Globals, history: History, n_steps: in
     choices = flat_choices(values, batch, torch.arange(int(mask.sum())).numpy(), rows)
     sites = zero_choice_sites(batch, values["mean"])
     generator = torch.Generator().manual_seed(CHOICE_SEED)
-    for step in range(n_steps):
+    for step in range(CHOICE_STEPS):
         size = 1.0 / max(1, step - 1)
         sites = fit_choice_sites(
             layout, values, items, batch, choices, sites, size, generator

@@ -13,13 +13,14 @@ from bayes_interest.events.history import make_history
 from bayes_interest.model import collapsed_choice
 from bayes_interest.model.batch import whole_batch
 from bayes_interest.model.choice_items import prior_cov
-from bayes_interest.model.collapsed_choice import CollapsedChoice
+from bayes_interest.model.collapsed_choice import CollapsedChoice, smoothed_choices
 from bayes_interest.model.ensemble import repeated
 from bayes_interest.model.members import draw_members, draws_all
 from bayes_interest.model.parameters import COVARIATES, Globals, Layout, draw_prior
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import Whitened
 from tests.model.problems import Small, dense_logits, small_problem, text_directions
+from tests.oracles import choice_mode
 
 
 def made(half_life_days: float | None = None, event_drift: bool = False) -> tuple[Small, Problem]:
@@ -54,25 +55,10 @@ def by_dense_algebra(small: Small, values: Globals) -> Tensor:
         own = history.span(user)
         n = own.stop - own.start
         cov = prior_cov(walk, user, n)
-        scale, chosen = rho[own, None], torch.as_tensor(history.item_index[own]).long()
-        state = torch.zeros(n * dim, dtype=torch.float64)
-        for _ in range(150):  # full steps may lead away
-            table = (fixed[own] + scale * (state.reshape(n, dim) @ vectors.T)).log_softmax(1)
-            probs = table.exp()
-            mean = probs @ vectors
-            second = torch.einsum("ti,id,ie->tde", probs, vectors, vectors)
-            inner = scale[..., None] ** 2 * (second - mean[:, :, None] * mean[:, None])
-            curve = torch.block_diag(*inner)
-            slope = (scale * (vectors[chosen] - mean)).reshape(-1)
-            eye = torch.eye(n * dim, dtype=torch.float64)
-            dual = (
-                slope
-                + curve @ state
-                - curve @ torch.linalg.solve(eye + cov @ curve, cov @ (slope + curve @ state))
-            )
-            state = 0.7 * state + 0.3 * (cov @ dual)
-        fit = table[torch.arange(n), chosen].sum()
-        total = total + fit - 0.5 * state @ dual - 0.5 * torch.logdet(eye + cov @ curve)
+        chosen = torch.as_tensor(history.item_index[own]).long()
+        state, dual, fit, curve = choice_mode(fixed[own], rho[own], vectors, chosen, cov)
+        eye = torch.eye(n * dim, dtype=torch.float64)
+        total = total + fit - 0.5 * (state * dual).sum() - 0.5 * torch.logdet(eye + cov @ curve)
     return total
 
 
@@ -127,13 +113,22 @@ def test_value_is_near_the_integral_over_states() -> None:
     root = torch.linalg.cholesky(prior_cov(batch.walk(layout, values), 0, n))
     noise = torch.randn(many, n, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     items = collapsed_choice.item_terms(layout, values, features)
-    moved = (noise @ root.T)[..., None] * items.vectors[:, 0]
+    states = noise @ root.T
+    moved = states[..., None] * items.vectors[:, 0]
     table = moved + items.offsets
     chosen = torch.as_tensor(history.item_index).long()
     fit = table.log_softmax(2)[:, torch.arange(n), chosen].sum(1)
     exact = float(torch.logsumexp(fit, 0)) - np.log(many)
     assert found == pytest.approx(exact, abs=0.1)
     assert float((moved.amax(2) - moved.amin(2)).mean()) > 2.0  # the states do matter
+    share = torch.softmax(fit, 0)
+    mean = share @ states
+    sd = (share @ (states - mean) ** 2).sqrt()
+    one = torch.ones(n).double()
+    base, walk = items.offsets.expand(n, -1), batch.walk(layout, values)
+    told, cov, _ = smoothed_choices(base, items.vectors, one, chosen, walk)
+    assert float(((told[:, 0] - mean) / sd).abs().mean()) < 0.03
+    torch.testing.assert_close(cov[:, 0, 0].sqrt() / sd, one, rtol=0.06, atol=0.0)
 
 
 def test_draws_are_of_everything() -> None:

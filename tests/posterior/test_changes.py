@@ -14,18 +14,18 @@ from torch import Tensor
 from bayes_interest.config import EmissionName, FitConfig, ModelConfig
 from bayes_interest.errors import EventError, InputError, ItemError
 from bayes_interest.interest_model import InterestModel
+from bayes_interest.model.candidates import CandidateRows
 from bayes_interest.model.simulate import Simulation
 from bayes_interest.posterior import trajectory
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.trajectory import looks_at, smoothed_beliefs, smoothed_path
 from bayes_interest.posterior.two_moments import Moments, cross_covariance, in_double
 from bayes_interest.schema import SECONDS_PER_DAY
-from bayes_interest.statespace.diagonal import DiagonalSites
 from bayes_interest.statespace.kalman import ScalarSites
 from bayes_interest.text.hashing import HashingEncoder
 from tests.drawn import known
-from tests.fitted import FAMILIES, N_ITEMS, loud, model, parts, same, simulation
-from tests.oracles import dense_precision_posterior, walk_covariance
+from tests.fitted import FAMILIES, N_ITEMS, STATE_DIM, loud, model, parts, same, simulation
+from tests.oracles import choice_mode, dense_precision_posterior, walk_covariance
 
 COLUMNS = [
     "user_id", "item_id", "since", "at", "change", "lower", "upper", "probability_change",
@@ -52,20 +52,29 @@ def place_of(posterior: Posterior, user: str) -> int:
 def kept_sites(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, object]]:
     """The sites and event vectors that the last smoother ran with."""
     kept: list[tuple[object, object]] = []
-    fit, smooth = trajectory.fit_sites, trajectory.smooth_diagonal
+    fit = trajectory.fit_sites
 
     def fit_sites(layout, values, items, batch, **more):  # type: ignore[no-untyped-def]
         found = fit(layout, values, items, batch, **more)
         kept.append((found.sites, items.vectors[batch.item[0]]))
         return found
 
-    def smooth_diagonal(sites, walk, forward):  # type: ignore[no-untyped-def]
-        kept.append((sites, None))
-        return smooth(sites, walk, forward)
-
     monkeypatch.setattr(trajectory, "fit_sites", fit_sites)
-    monkeypatch.setattr(trajectory, "smooth_diagonal", smooth_diagonal)
     return kept
+
+
+def dense_choice_cov(posterior: Posterior, user: int, seconds: np.ndarray, prior: Tensor) -> Tensor:
+    """Of all states of a user given all choices, (step, D, step, D), by dense algebra."""
+    looks = looks_at(posterior, np.full(len(seconds), user), seconds)
+    log, items = looks.surroundings.log, posterior.items
+    own = np.flatnonzero(log.user_index == user)
+    real = torch.as_tensor(~np.isin(own, looks.moment))
+    extra = CandidateRows(looks.surroundings, own).dense(np.arange(len(own)), posterior.values)
+    chosen = torch.as_tensor(log.item_index[own]).long()
+    cov = prior.reshape(len(own) * STATE_DIM, -1)
+    curve = choice_mode(items.offsets + extra, real.double(), items.vectors, chosen, cov)[3]
+    eye = torch.eye(len(cov), dtype=cov.dtype)
+    return torch.linalg.solve(eye + cov @ curve, cov).reshape(prior.shape)
 
 
 @pytest.mark.parametrize("emission", FAMILIES)
@@ -78,28 +87,18 @@ def test_the_joint_covariance_is_that_of_the_dense_gaussian(
     # Between events, beyond the last one, and at one.
     seconds = np.array([own[2] + 3e5, own[5], own[-1] + 2e6])
     path = smoothed_path(posterior, user, looks_at(posterior, np.full(3, user), seconds))
-    sites, x = kept_sites[-1]
     decay, variance = path.walk.decay[0, :, 0], path.walk.variance[0]
     looks = path.looks.tolist()
-    if isinstance(sites, ScalarSites):
+    if emission != "choice":
+        sites, x = kept_sites[-1]
+        assert isinstance(sites, ScalarSites)
         assert isinstance(x, Tensor)
         # Steps of one moment have no walk between them, and the dense precision no inverse.
         apart = replace(path.walk, variance=path.walk.variance.clamp_min(1e-9)).variance[0]
         dense = dense_precision_posterior(x, sites.linear[0], sites.precision[0], decay, apart)[1]
-        pick = [dense[s, :, t, :] for s in looks for t in looks if s <= t]
     else:
-        assert isinstance(sites, DiagonalSites)
-        prior, pick = walk_covariance(decay, variance), []
-        for s in looks:
-            for t in looks:
-                columns = []
-                for dim in range(variance.shape[1]):
-                    cov = prior[:, dim, :, dim]
-                    noise = torch.diag(sites.precision[0, :, dim])
-                    eye = torch.eye(len(cov)).to(cov)
-                    columns.append(torch.linalg.solve(eye + cov @ noise, cov)[s, t])
-                if s <= t:
-                    pick.append(torch.stack(columns))
+        dense = dense_choice_cov(posterior, user, seconds, walk_covariance(decay, variance))
+    pick = [dense[s, :, t, :] for s in looks for t in looks if s <= t]
     found = [cross_covariance(path, s, t) for s in looks for t in looks if s <= t]
     assert len(found) == 6
     for mine, wanted in zip(found, pick, strict=True):

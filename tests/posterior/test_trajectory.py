@@ -11,6 +11,7 @@ import torch
 
 from bayes_interest.config import EmissionName
 from bayes_interest.errors import InputError, ItemError
+from bayes_interest.posterior import trajectory
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.trajectory import smoothed_beliefs
 from bayes_interest.schema import SECONDS_PER_DAY
@@ -199,3 +200,19 @@ def test_impossible_questions_are_named() -> None:
         door.trajectory([user], ["ghost"])
     with pytest.raises(InputError, match="prob=2: expected the mass"):
         door.trajectory([user], None, prob=2)
+
+
+def test_long_paths_of_choices_are_smoothed_dimension_by_dimension(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    posterior = model("choice").posterior
+    user = int(posterior.vocabulary.users.index_of([busiest("choice")])[0])
+    own = posterior.history.seconds[posterior.history.span(user)]
+    seconds = np.array([own[1], own[-1] + 1e5])
+    together = smoothed_beliefs(posterior, user, seconds)
+    monkeypatch.setattr(trajectory, "MAX_WORK", 0)
+    apart = smoothed_beliefs(posterior, user, seconds)
+    sd = together.cov.sqrt()
+    assert not torch.equal(together.mean, apart.mean)
+    assert float(((together.mean - apart.mean) / sd).abs().max()) < 0.5
+    torch.testing.assert_close(apart.cov.sqrt() / sd, torch.ones_like(sd), rtol=0.15, atol=0.0)
