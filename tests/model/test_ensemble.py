@@ -178,11 +178,17 @@ def test_a_small_problem_draws_everything_a_large_one_what_is_shared(
     drawn = draw_members(problem, values, 3, seed=0)
     assert not torch.equal(drawn[0]["residual"], drawn[1]["residual"])
     monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", 100)
-    assert draws_all(problem)  # not moved by chains, and so around the fit itself
-    whitened, point = drawn_points(problem, values, 400, seed=0)
+    assert draws_all(problem)  # not moved by chains, and so around the mode
+    whitened, near = drawn_points(problem, values, 400, seed=0)
+    monkeypatch.setattr("bayes_interest.model.members.GAUSSIAN_STEPS", 0)
+    _, point = drawn_points(problem, values, 400, seed=0)  # around the fit itself
     assert "residual" in whitened.names
     spread = point.std(0) / 20.0
     assert ((point.mean(0) - whitened.point(values)).abs() < 4.5 * spread).all()
+    batch = problem.batch(problem.block(np.arange(problem.history.n_users)))
+    density = Collapsed(whitened, problem.features, [batch])
+    fit, mode = density(torch.stack((whitened.point(values), near.mean(0)))).value
+    assert float(mode) > float(fit) + 1.0
     monkeypatch.setattr("bayes_interest.model.members.MAX_GAUSSIAN", 100)
     assert not draws_all(problem)
     shared = draw_members(problem, values, 3, seed=0)
