@@ -20,7 +20,8 @@ from bayes_interest.events.id_map import IdMap
 from bayes_interest.interest_model import InterestModel
 from tests.fitted import simulation
 
-FIT = ("--epochs", "1", "--state-dim", "3", "--device", "cpu", "--emission", "bernoulli")
+ONE = ("--epochs", "1", "--state-dim", "3", "--n-members", "1")
+FIT = (*ONE, "--device", "cpu", "--emission", "bernoulli")
 HELP_SCRIPT = """
 import json, sys, time
 start = time.perf_counter()
@@ -127,6 +128,14 @@ def test_fit_tells_what_it_read_and_how_it_went(files: Path, tmp_path: Path) -> 
     assert result.stdout == ""
     config = InterestModel.load(tmp_path / "m").posterior.config
     assert (config.state_dim, config.positive_threshold, config.half_life_days) == (3, 1.0, 90.0)
+
+
+def test_fit_takes_the_draws_and_the_slice_it_is_given(files: Path, tmp_path: Path) -> None:
+    words = (*FIT, "--vectors", files / "vectors.parquet", "--n-members", "3", "--holdout", "0")
+    done("fit", files / "early.csv", "--model", tmp_path / "m", *words)
+    posterior = InterestModel.load(tmp_path / "m").posterior
+    assert len(posterior.members) == 3
+    assert posterior.summary.notes == ("no held-back slice: holdout=0",)
 
 
 def test_fit_counts_dropped_rows_and_maps_columns(files: Path, tmp_path: Path) -> None:
@@ -333,8 +342,7 @@ def test_changes_of_a_theme(files: Path, tmp_path: Path) -> None:
     soup = log["item_id"].isin(["i00001", "i00002", "i00003"])
     log.assign(text=np.where(soup, "tomato soup", "moon rocket")).to_csv(tmp_path / "log.csv")
     model = ("--model", tmp_path / "m")
-    fit = ("--epochs", "1", "--state-dim", "3", "--encoder", "hashing", "--emission", "choice")
-    done("fit", tmp_path / "log.csv", *model, *fit)
+    done("fit", tmp_path / "log.csv", *model, *ONE, "--encoder", "hashing", "--emission", "choice")
     words = (*model, "--since", "2023-12-15", "--user", "u00001", "--theme", "soup=tomato soup")
     found = table(done("changes", *words, "--theme", "space=moon rocket"))
     assert found["theme"].tolist() == ["soup", "space"]
@@ -385,6 +393,10 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(files: Path, tmp_path: Path)
         ("fit", files / "early.csv", "--model", "m", "--column", "kind"): "expected OURS=YOURS",
         ("fit", files / "early.csv", "--model", "m", "--text-column", "t"): "need --items",
         ("fit", files / "early.csv", "--model", "m", "--device", "tpu7"): 'device="tpu7"',
+        ("fit", files / "early.csv", "--model", "m", "--n-members", "0"): "n_members=0: expected",
+        ("fit", files / "early.csv", "--model", "m", "--holdout", "2"): "holdout=2.0",
+        ("evaluate", files / "all.csv", "--n-members", "0"): "n_members=0: expected",
+        ("evaluate", files / "all.csv", "--holdout", "2"): "holdout=2.0",
         ("interest", "--model", tmp_path / "none"): str(tmp_path / "none"),
         ("interest", *here, "--item", "i9999"): "item 'i9999' is unknown",
         ("interest", *here, "--at", "1999-01-01"): "before the last absorbed event",

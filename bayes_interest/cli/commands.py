@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,11 +29,13 @@ from bayes_interest.cli.options import (
     Epochs,
     Events,
     HalfLife,
+    Holdout,
     ItemColumn,
     ItemIds,
     Items,
     LearningRate,
     Model,
+    NMembers,
     Out,
     Prob,
     Repeats,
@@ -75,6 +77,8 @@ def fit(
     half_life_days: HalfLife = None,
     epochs: Epochs = RUN.max_epochs,
     learning_rate: LearningRate = RUN.learning_rate,
+    holdout: Holdout = RUN.holdout,
+    n_members: NMembers = None,
     device: Device = RUN.device,
     seed: Seed = RUN.seed,
     encoder: EncoderName = "minilm",
@@ -86,12 +90,24 @@ def fit(
 ) -> None:
     """Learn from a log and item texts, and save the model."""
     config = ModelConfig(emission, state_dim, threshold, half_life_days)  # type: ignore[arg-type]
-    run = FitConfig(device, seed, epochs, learning_rate)
+    run = _run(device, seed, epochs, learning_rate, holdout, n_members)
     log = read_log(events, column, time_unit)
     table = read_table(items, item_column, text_column)
     fitted = fit_model(log, table, config, run, make_encoder(encoder, vectors, device))
     fitted.save(model)
     say(f"saved to {model}")
+
+
+def _run(
+    device: str,
+    seed: int,
+    epochs: int,
+    learning_rate: float,
+    holdout: float,
+    n_members: int | None,
+) -> FitConfig:
+    many: int | Literal["auto"] = "auto" if n_members is None else n_members
+    return FitConfig(device, seed, epochs, learning_rate, holdout=holdout, n_members=many)
 
 
 @app.command()
@@ -217,6 +233,8 @@ def evaluate(
     half_life_days: HalfLife = None,
     epochs: Epochs = RUN.max_epochs,
     learning_rate: LearningRate = RUN.learning_rate,
+    holdout: Holdout = RUN.holdout,
+    n_members: NMembers = None,
     device: Device = RUN.device,
     seed: Seed = RUN.seed,
     encoder: EncoderName = "minilm",
@@ -232,7 +250,7 @@ def evaluate(
     from bayes_interest.events.split import split_by_time
 
     config = ModelConfig(emission, state_dim, threshold, half_life_days)  # type: ignore[arg-type]
-    run = FitConfig(device, seed, epochs, learning_rate)
+    run = _run(device, seed, epochs, learning_rate, holdout, n_members)
     train, test = split_by_time(read_log(events, column, time_unit), fraction=fraction)
     table = read_table(items, item_column, text_column)
     fitted = fit_model(train, table, config, run, make_encoder(encoder, vectors, device))

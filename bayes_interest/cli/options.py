@@ -109,6 +109,16 @@ HalfLife = Annotated[
     float | None, typer.Option(help="Interest returns to average with this half-life.")
 ]
 Epochs = Annotated[int, typer.Option(help="Passes over the log at most.")]
+Holdout = Annotated[
+    float, typer.Option(help="Last share of time held back to stop early; 0 trains for --epochs.")
+]
+NMembers = Annotated[
+    int | None,
+    typer.Option(
+        help="Draws of the globals that predictions integrate over; 1 is quick. 16 where all can "
+        "be drawn if not given."
+    ),
+]
 LearningRate = Annotated[float, typer.Option(help="Peak step size.")]
 EncoderName = Annotated[str, typer.Option("--encoder", help=ENCODER_HELP)]
 Vectors = Annotated[
