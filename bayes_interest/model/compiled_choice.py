@@ -6,8 +6,7 @@ of each choice and S = (K^-1 + W)^-1,
     log Z = sum_t log p(choice_t) - y.r / 2 - log|1 + K W| / 2.
 
 Its slope holds, through u = S v with `v_t = -1/2 d tr(S_t W_t) / d y_t`, that y moves with the
-globals (Rasmussen & Williams 2006, 5.5.1). States and their covariance come from the filter and
-the smoother of Bierman's form, `K` is never inverted, and zero gaps are ordinary.
+globals (Rasmussen & Williams 2006, 5.5.1).
 """
 
 from __future__ import annotations
@@ -17,39 +16,17 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-Array = np.ndarray[Any, Any]
-FAST = {"reassoc", "contract", "nsz"}
+from bayes_interest.statespace.compiled_blocks import (
+    FAST,
+    Array,
+    filter_blocks,
+    smooth_covs,
+    smooth_means,
+    states_of,
+    told_forward,
+)
+
 NEWTON_STEPS, TOLERANCE, HALVINGS, SLACK = 30, 1e-3, 10, 1e-10
-
-
-@njit(cache=True, nogil=True)
-def _invert(matrix: Array, inverse: Array) -> float:
-    """By elimination with pivots, in place of `matrix`; returns the logarithm of |det|."""
-    dim, log_det = len(matrix), 0.0
-    inverse[:] = 0.0
-    for i in range(dim):
-        inverse[i, i] = 1.0
-    for i in range(dim):
-        top = i
-        for j in range(i + 1, dim):
-            if abs(matrix[j, i]) > abs(matrix[top, i]):
-                top = j
-        if top != i:
-            for k in range(dim):
-                matrix[i, k], matrix[top, k] = matrix[top, k], matrix[i, k]
-                inverse[i, k], inverse[top, k] = inverse[top, k], inverse[i, k]
-        pivot = matrix[i, i]
-        log_det += np.log(abs(pivot))
-        for k in range(dim):
-            matrix[i, k] /= pivot
-            inverse[i, k] /= pivot
-        for j in range(dim):
-            if j != i:
-                factor = matrix[j, i]
-                for k in range(dim):
-                    matrix[j, k] -= factor * matrix[i, k]
-                    inverse[j, k] -= factor * inverse[i, k]
-    return log_det
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -101,128 +78,6 @@ def _look(base: Array, vectors: Array, y: Array, rho: Array, own: Array, probs: 
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _filter(decay: Array, variance: Array, curvature: Array, gain: Array, cov: Array) -> float:
-    """Fill `gain` G = (1 + P- W)^-1 and `cov` P = G P- of each step; returns log|1 + K W|."""
-    n_steps, dim = variance.shape
-    before, work = np.eye(dim), np.empty((dim, dim))
-    log_det = 0.0
-    for t in range(n_steps):
-        for d in range(dim):
-            for e in range(dim):
-                before[d, e] *= decay[t] * decay[t]
-            before[d, d] += variance[t, d]
-        for d in range(dim):
-            for e in range(dim):
-                work[d, e] = 1.0 if d == e else 0.0
-                for k in range(dim):
-                    work[d, e] += before[d, k] * curvature[t, k, e]
-        log_det += _invert(work, gain[t])
-        for d in range(dim):
-            for e in range(dim):
-                cov[t, d, e] = 0.0
-                for k in range(dim):
-                    cov[t, d, e] += gain[t, d, k] * before[k, e]
-        for d in range(dim):
-            for e in range(dim):
-                before[d, e] = 0.5 * (cov[t, d, e] + cov[t, e, d])
-    return log_det
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _smooth_mean(
-    decay: Array, curvature: Array, gain: Array, cov: Array, linear: Array, out: Array
-) -> None:
-    """`(K^-1 + W)^-1 linear`, (step, D), after `_filter`."""
-    n_steps, dim = linear.shape
-    mean, pull = np.zeros(dim), np.empty((n_steps, dim))
-    for t in range(n_steps):
-        for d in range(dim):
-            mean[d] *= decay[t]
-        for d in range(dim):
-            total = linear[t, d]
-            for e in range(dim):
-                total -= curvature[t, d, e] * mean[e]
-            pull[t, d] = total
-        for d in range(dim):
-            for e in range(dim):
-                mean[d] += cov[t, d, e] * pull[t, e]
-        out[t] = mean
-    adjoint, rest = np.zeros(dim), np.empty(dim)
-    for t in range(n_steps - 1, -1, -1):
-        for d in range(dim):
-            rest[d] = pull[t, d] - adjoint[d]
-            for e in range(dim):
-                out[t, d] -= cov[t, d, e] * adjoint[e]
-        for d in range(dim):
-            adjoint[d] = 0.0
-            for e in range(dim):
-                adjoint[d] -= decay[t] * gain[t, e, d] * rest[e]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _smooth_cov(
-    decay: Array, curvature: Array, gain: Array, cov: Array, out: Array, told: Array
-) -> None:
-    """Fill the smoothed covariances (step, D, D) and `told`, the diagonals of the information that
-    this and later steps have on the state before each (step, D).
-    """
-    n_steps, dim = told.shape
-    after, work = np.zeros((dim, dim)), np.empty((dim, dim))
-    for t in range(n_steps - 1, -1, -1):
-        for d in range(dim):
-            for e in range(dim):
-                work[d, e] = 0.0
-                for k in range(dim):
-                    work[d, e] += after[d, k] * cov[t, k, e]
-        for d in range(dim):
-            for e in range(dim):
-                out[t, d, e] = cov[t, d, e]
-                for k in range(dim):
-                    out[t, d, e] -= cov[t, d, k] * work[k, e]
-        for d in range(dim):
-            for e in range(dim):
-                work[d, e] = curvature[t, d, e]
-                for k in range(dim):
-                    work[d, e] += after[d, k] * gain[t, k, e]
-        for d in range(dim):
-            for e in range(dim):
-                after[d, e] = 0.0
-                for k in range(dim):
-                    after[d, e] += gain[t, k, d] * work[k, e]
-            told[t, d] = after[d, d]
-        for d in range(dim):
-            for e in range(d + 1):
-                both = 0.5 * decay[t] * decay[t] * (after[d, e] + after[e, d])
-                after[d, e] = both
-                after[e, d] = both
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _told_forward(decay: Array, dual: Array, out: Array) -> None:
-    """`L' dual`: what all later steps say together, (step, D)."""
-    n_steps, dim = dual.shape
-    for d in range(dim):
-        total = 0.0
-        for t in range(n_steps - 1, -1, -1):
-            total += dual[t, d]
-            out[t, d] = total
-            total *= decay[t]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _states(decay: Array, variance: Array, dual: Array, work: Array, out: Array) -> None:
-    """`K dual`, (step, D)."""
-    _told_forward(decay, dual, work)
-    n_steps, dim = dual.shape
-    for d in range(dim):
-        state = 0.0
-        for t in range(n_steps):
-            grown = variance[t, d] + (decay[0] ** 2 if t == 0 else 0.0)
-            state = decay[t] * state + grown * work[t, d]
-            out[t, d] = state
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
 def _dot(a: Array, b: Array) -> float:
     total = 0.0
     for t in range(a.shape[0]):
@@ -243,7 +98,7 @@ def _mode(
     n_steps, dim = y.shape
     linear, there, turned = np.empty_like(y), np.empty_like(y), np.empty_like(y)
     mean, moved, back = np.empty(dim), np.empty_like(y), np.empty_like(y)
-    _states(decay, variance, dual, there, y)
+    states_of(decay, variance, dual, there, y)
     best = _look(base, vectors, y, rho, own, probs) - 0.5 * _dot(y, dual)
     for _ in range(NEWTON_STEPS):
         for t in range(n_steps):
@@ -252,8 +107,8 @@ def _mode(
                 linear[t, d] = rho[t] * (vectors[d, own[t]] - mean[d])
                 for e in range(dim):
                     linear[t, d] += curvature[t, d, e] * y[t, e]
-        _filter(decay, variance, curvature, gain, cov)
-        _smooth_mean(decay, curvature, gain, cov, linear, there)
+        filter_blocks(decay, variance, curvature, gain, cov)
+        smooth_means(decay, curvature, gain, cov, linear, there)
         far = 0.0
         for t in range(n_steps):
             for d in range(dim):
@@ -362,8 +217,8 @@ def path_kernel(
     _mode(base, vectors, rho, own, decay, variance, y, dual, probs, curvature, gain, filtered)
     for t in range(n_steps):
         _moments(probs[t], vectors, rho[t], centre, curvature[t])
-    _filter(decay, variance, curvature, gain, filtered)
-    _smooth_cov(decay, curvature, gain, filtered, cov, told)
+    filter_blocks(decay, variance, curvature, gain, filtered)
+    smooth_covs(decay, curvature, gain, filtered, cov, told)
     for t in range(n_steps):
         for d in range(dim):
             centre[d] = 0.0
@@ -371,7 +226,7 @@ def path_kernel(
                 centre[d] += probs[t, i] * vectors[d, i]
         _spread(vectors, centre, cov[t], pulled, wide)
         _turns(probs[t], vectors, rho[t], centre, wide, turns[t])
-    _smooth_mean(decay, curvature, gain, filtered, turns, mean)
+    smooth_means(decay, curvature, gain, filtered, turns, mean)
     mean += y
 
 
@@ -423,13 +278,13 @@ def evidence_kernel(
             )  # fmt: skip
             for t in range(n):
                 _moments(probs[t], x, scales[t], means[t], curvature[t])
-            log_det = _filter(a, q, curvature[:n], gain[:n], cov[:n])
+            log_det = filter_blocks(a, q, curvature[:n], gain[:n], cov[:n])
             value[s, user] = found - 0.5 * log_det
-            _smooth_cov(a, curvature[:n], gain[:n], cov[:n], smoothed[:n], told[:n])
+            smooth_covs(a, curvature[:n], gain[:n], cov[:n], smoothed[:n], told[:n])
             for t in range(n):
                 _spread(x, means[t], smoothed[t], pulled, wide)
                 _turns(probs[t], x, scales[t], means[t], wide, turns[t])
-            _smooth_mean(a, curvature[:n], gain[:n], cov[:n], turns[:n], u[:n])
+            smooth_means(a, curvature[:n], gain[:n], cov[:n], turns[:n], u[:n])
             for t in range(n):
                 _spread(x, means[t], smoothed[t], pulled, wide)
                 _slopes(
@@ -440,8 +295,8 @@ def evidence_kernel(
                 for d in range(dim):  # now what u leaves: K^-1 u = v - W u
                     for e in range(dim):
                         turns[t, d] -= curvature[t, d, e] * u[t, e]
-            _told_forward(a, r, ahead[:n])
-            _told_forward(a, turns[:n], ahead_u[:n])
+            told_forward(a, r, ahead[:n])
+            told_forward(a, turns[:n], ahead_u[:n])
             for t in range(n):
                 for d in range(dim):
                     both = ahead[t, d] * (0.5 * ahead[t, d] + ahead_u[t, d])
