@@ -26,7 +26,7 @@ COLD_STEPS, WARM_STEPS, SITE_TOLERANCE = 60, 4, 1e-3
 MAX_NUMBERS = 10_000_000
 """Numbers of the largest array, the covariances (setting, user, step, D, D)."""
 PROBE = 0.03
-NEWTON_STEPS, CHORD_STEPS, NEWTON_REACH, GOOD_ENOUGH = 6, 10, 1.5, 0.01
+NEWTON_STEPS, NEWTON_REACH, GOOD_ENOUGH = 6, 1.5, 0.01
 LEAST_STEP, STEP_SHRINK = 0.05, 0.4
 LEAST_CURVATURE = 1.0  # that of the prior
 TOP_EVIDENCE = 0.1
@@ -128,10 +128,12 @@ class Laplace:
     sites: Sites  # at the mode
 
 
-def laplace(density: LogDensity, start: Tensor, n_steps: int = NEWTON_STEPS) -> Laplace:
+def laplace(
+    density: LogDensity, start: Tensor, n_steps: int = NEWTON_STEPS, chord_steps: int = 1
+) -> Laplace:
     """Newton's method with the curvature by central differences; no step leaves it at `start`.
 
-    A curvature serves several steps (the chord method): one costs as much as `2 dim` of them.
+    A curvature serves at most `chord_steps` steps: it costs as much as `2 dim` of them.
     Scales of effects stay where they start: where a log says little, the mode over effects and
     their scale together lies far from where their posterior is.
     """
@@ -141,7 +143,7 @@ def laplace(density: LogDensity, start: Tensor, n_steps: int = NEWTON_STEPS) -> 
         precision = _curvature(density, mode, here.sites)
         precision = precision * free * free[:, None] + torch.diag(1.0 - free)
         first = float(here.value[0])
-        for _ in range(CHORD_STEPS):
+        for _ in range(chord_steps):
             step = torch.linalg.solve(precision, here.slope[0] * free)
             step, size = step * (NEWTON_REACH / step.abs().max()).clamp_max(1.0), 1.0
             there = density((mode + step)[None], here.sites)

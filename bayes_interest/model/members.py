@@ -31,9 +31,9 @@ MAX_WORK = 300_000
 """Parameters times events up to which all globals are drawn by chains."""
 MAX_GAUSSIAN = 1_000_000
 """The same for draws of all of them from a Gaussian, which cost about a tenth."""
-GAUSSIAN_STEPS = 1
-"""Curvatures by which Newton's method leads from the fit to where that Gaussian is: the bound, of
-which the fit is the maximum, shrinks item vectors."""
+GAUSSIAN_STEPS = 10
+"""Newton's steps, by one curvature, from the fit to where that Gaussian is: the bound, of which the
+fit is the maximum, shrinks item vectors."""
 BLOCK_EVENTS = 8_192
 SWEEPS = 24
 FEW_CANDIDATES = 64
@@ -88,8 +88,10 @@ def drawn_points(
         density = CollapsedChoice(_whitened(problem, values, everything), problem, cold_shift)
     else:
         density = _collapsed(problem, _whitened(problem, values, everything), everything, seed)
-    start, n_steps = density.whitened.point(values), NEWTON_STEPS if moved else GAUSSIAN_STEPS
-    found = laplace(density, start, n_steps if everything else 0)
+    start, steps = density.whitened.point(values), (0, 1)
+    if everything:
+        steps = (NEWTON_STEPS, 1) if moved else (1, GAUSSIAN_STEPS)
+    found = laplace(density, start, *steps)
     generator = torch.Generator().manual_seed(seed)
     point = draw_points(density, found, n_draws, sweeps if moved else 0, generator)
     return density.whitened, point
