@@ -212,20 +212,16 @@ def path_kernel(
     n_items = vectors.shape[1]
     y, dual, probs = np.empty((n_steps, dim)), np.zeros((n_steps, dim)), np.empty(base.shape)
     curvature, gain = np.empty((n_steps, dim, dim)), np.empty((n_steps, dim, dim))
-    centre, turns, told = np.empty(dim), np.empty((n_steps, dim)), np.empty((n_steps, dim))
+    means, turns, told = np.empty_like(y), np.empty_like(y), np.empty_like(y)
     pulled, wide = np.empty((dim, n_items)), np.empty(n_items)
     _mode(base, vectors, rho, own, decay, variance, y, dual, probs, curvature, gain, filtered)
     for t in range(n_steps):
-        _moments(probs[t], vectors, rho[t], centre, curvature[t])
+        _moments(probs[t], vectors, rho[t], means[t], curvature[t])
     filter_blocks(decay, variance, curvature, gain, filtered)
     smooth_covs(decay, curvature, gain, filtered, cov, told)
     for t in range(n_steps):
-        for d in range(dim):
-            centre[d] = 0.0
-            for i in range(n_items):
-                centre[d] += probs[t, i] * vectors[d, i]
-        _spread(vectors, centre, cov[t], pulled, wide)
-        _turns(probs[t], vectors, rho[t], centre, wide, turns[t])
+        _spread(vectors, means[t], cov[t], pulled, wide)
+        _turns(probs[t], vectors, rho[t], means[t], wide, turns[t])
     smooth_means(decay, curvature, gain, filtered, turns, mean)
     mean += y
 
@@ -286,7 +282,7 @@ def evidence_kernel(
                 _turns(probs[t], x, scales[t], means[t], wide, turns[t])
             smooth_means(a, curvature[:n], gain[:n], cov[:n], turns[:n], u[:n])
             for t in range(n):
-                _spread(x, means[t], smoothed[t], pulled, wide)
+                _spread(x, means[t], smoothed[t], pulled, wide)  # again: kept for one step only
                 _slopes(
                     base[t], table[begin + t], x, scales[t], items[t], kind[begin + t], y[t], u[t],
                     probs[t], means[t], pulled, wide, slope,

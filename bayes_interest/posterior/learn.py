@@ -187,8 +187,8 @@ def _learned(
     device = resolve_device(fit.device)
     ready = prepare(log, table, encoder, config, fit.progress)
     _tell_family(ready)
-    if ready.config.context_layers != "auto":  # before the work, not after it
-        check_members(_problem(ready, device), fit)
+    if fit.n_members not in ("auto", 1) and ready.config.context_layers != "auto":
+        check_members(_problem(ready, device), fit)  # before the work, not after it
     with seeded(fit.seed, device):
         ready, full, chosen, held, notes = _choose_context(ready, device, fit)
         result = chosen

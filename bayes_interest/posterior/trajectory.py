@@ -24,8 +24,8 @@ from bayes_interest.statespace.random_walk import Transition
 SITE_STEPS = 30
 TOLERANCE = 1e-4
 MAX_WORK = 200_000_000
-"""Steps times items times squared dimensions of a choice up to which states are smoothed together,
-in about a second; above, each dimension is on its own."""
+"""Steps times items times squared dimensions of a choice up to which states are smoothed together;
+above, each dimension is on its own."""
 CHOICE_STEPS = 12
 CHOICE_SEED = 7
 

@@ -139,8 +139,8 @@ def _limits(asked: Asked) -> list[str]:
     if layout.context_layers:
         lines.append("The context network is a point estimate; its uncertainty is not shown.")
     lines.append(
-        "Updates after the fit move users, not items. Pictures over time are drawn with "
-        "hindsight: never judge the model's foresight by them."
+        "Updates after the fit move users; items only where they are asked to (learn_items). "
+        "Pictures over time are drawn with hindsight: never judge the model's foresight by them."
     )
     lines.append(f"Everything random in this report was drawn with seed {number(asked.seed)}.")
     return lines
