@@ -58,6 +58,7 @@ class GlobalFit:
     best_epoch: int
     stopped_early: bool
     beliefs: Belief | None = None  # at the best epoch, where one was looked for
+    context_epochs: int = 0  # of the network that was trained before
 
     def to_frame(self) -> pd.DataFrame:
         """One row per epoch."""
@@ -116,9 +117,9 @@ class _Run:
             value.requires_grad_(name not in BY_MOMENTS and name not in given)
         self._leave_rates(given)
         self.mix = torch.eye(layout.state_dim, dtype=problem.features.dtype)
-        self.mix = self.mix.to(problem.features.device).requires_grad_()
+        self.mix = self.mix.to(problem.features.device).requires_grad_("weight" not in given)
         self.trained = [value for value in self.values.values() if value.requires_grad]
-        self.trained.append(self.mix)
+        self.trained += [self.mix] * self.mix.requires_grad
         groups = self._paces(config.learning_rate)
         self.optimizer = torch.optim.Adam(
             groups, config.learning_rate, betas=(0.9, 0.99), fused=True
@@ -146,7 +147,7 @@ class _Run:
 
     def _paces(self, rate: float) -> list[dict[str, Any]]:
         """Covariates' few weights have far to go; the context's many had better go slowly."""
-        groups: dict[float, list[Tensor]] = {1.0: [self.mix]}
+        groups: dict[float, list[Tensor]] = {1.0: [self.mix] * self.mix.requires_grad}
         for name, value in self.values.items():
             if value.requires_grad:
                 pace = COVARIATE_PACE if name == COVARIATES else 1.0
@@ -197,6 +198,8 @@ class _Run:
         direction in which their own noisy gradients crawl. `_fold` takes it into them.
         """
         values = dict(self.values)
+        if not self.mix.requires_grad:
+            return values
         values["weight"] = self.mix.T @ values["weight"]
         for name in ("residual", "intercept"):
             if name in values:
@@ -204,6 +207,8 @@ class _Run:
         return values
 
     def _fold(self) -> None:
+        if not self.mix.requires_grad:
+            return
         with torch.no_grad():
             for name, value in self._mixed().items():
                 self.values[name].copy_(value)
@@ -219,7 +224,8 @@ class _Run:
             return  # sites are still settling
         variance = diagonal_of(self.item_cov)
         with torch.no_grad():
-            move_into_text(layout, self.values, variance, self.problem.features)
+            if self.mix.requires_grad:
+                move_into_text(layout, self.values, variance, self.problem.features)
             for name, var in (("offset", variance[:, -1]), ("residual", variance[:, :-1])):
                 if name in values:
                     scale = f"log_{name}_scale"

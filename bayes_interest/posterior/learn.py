@@ -37,9 +37,10 @@ from bayes_interest.model.prepare import (
 )
 from bayes_interest.model.problem import Problem, torch_dtype
 from bayes_interest.model.seeding import seeded
+from bayes_interest.model.sequence_fit import fit_sequence, learns_sequences
 from bayes_interest.model.text_posterior import with_text_variance
 from bayes_interest.posterior.covariates import Tuned, tune_covariates
-from bayes_interest.posterior.online import absorb, filter_history, restarted
+from bayes_interest.posterior.online import absorb, filter_history, restarted, sequence_loss
 from bayes_interest.posterior.posterior import FitSummary, Member, Posterior, cold_items
 from bayes_interest.posterior.predict import held_back_loss
 from bayes_interest.progress import logger, shown, shown_if
@@ -193,13 +194,8 @@ def _learned(
         ready, full, chosen, held, notes = _choose_context(ready, device, fit)
         result = chosen
         if held is None or fit.refit:
-            result = fit_globals(
-                full,
-                fit,
-                ready.config.n_candidates,
-                n_epochs=None if held is None else chosen.best_epoch,
-                label="fit",
-                given=_given(chosen),
+            result = _fitted(
+                ready, full, fit, None, _given(chosen), chosen if held is not None else None
             )
             if can_integrate(full):
                 item_cov, text_cov = integrated_covs(full, result.values)
@@ -314,29 +310,55 @@ def _choose_epochs(
     if full.layout.rates and bool(chosen.values[COVARIATES].any()):
         # The states had to carry what the rates foretell: once more, without that load.
         chosen, tuned = _search(ready, part, fit, watch, _given(chosen))
-    return (
-        chosen,
-        tuned.cold_shift,
-        [f"{n_late} of {len(early)} events held back to choose the epochs"],
-    )
+    notes = [f"{n_late} of {len(early)} events held back to choose the epochs"]
+    if chosen.context_epochs:
+        notes.append(f"network of the context: {chosen.context_epochs} epochs")
+    return chosen, tuned.cold_shift, notes
 
 
 def _search(
     ready: Prepared, part: Problem, fit: FitConfig, watch: _Watch, given: Globals
 ) -> tuple[GlobalFit, Tuned]:
     """The epoch that the held-back slice likes best, with covariates weighed by it."""
-    chosen = fit_globals(
-        part,
-        fit,
-        ready.config.n_candidates,
-        validate=watch.loss,
-        label="choose epochs",
-        given=given,
-    )
+    chosen = _fitted(ready, part, fit, watch, given)
     tuned = watch.tuned(chosen)
     if tuned.weight is not None:
         chosen = replace(chosen, values=chosen.values | {COVARIATES: tuned.weight})
     return chosen, tuned
+
+
+def _fitted(
+    ready: Prepared,
+    problem: Problem,
+    fit: FitConfig,
+    watch: _Watch | None,
+    given: Globals,
+    like: GlobalFit | None = None,
+) -> GlobalFit:
+    """The network of a choice and its items first, where there is one, then all around them.
+
+    With `watch` until the held-back slice likes no later epoch better, else for as many epochs as
+    `like` had, or all.
+    """
+    context_epochs = 0
+    if learns_sequences(problem.layout):
+        found, context_epochs = fit_sequence(
+            problem,
+            fit,
+            validate=None if watch is None else watch.sequence_loss,
+            n_epochs=None if like is None else like.context_epochs,
+        )
+        given = given | found
+    fitted = fit_globals(
+        problem,
+        fit,
+        ready.config.n_candidates,
+        validate=None if watch is None else watch.loss,
+        n_epochs=None if like is None else like.best_epoch,
+        label="fit" if watch is None else "choose epochs",
+        given=given,
+    )
+    return replace(fitted, context_epochs=context_epochs)
 
 
 def _varied(full: Problem, early: np.ndarray) -> bool:
@@ -373,6 +395,11 @@ class _Watch:
         posterior = self._posterior(values, belief, None)
         found, _, _ = filter_history(posterior, self.late)
         return held_back_loss(posterior, found)
+
+    def sequence_loss(self, values: Globals) -> float:
+        """The same of the context alone: no state, no covariates."""
+        belief = Belief.prior(self.part.history.n_users, values, diagonal=True)
+        return sequence_loss(self._posterior(values, belief, None), self.late)
 
     def tuned(self, chosen: GlobalFit) -> Tuned:
         """Covariates' weights, and the logit of items without earlier events, by the slice."""

@@ -41,6 +41,7 @@ CHOICE_FILTER_EVENTS = 131_072
 ROUND_NUMBER = 64
 CONTEXT_EVENTS = 4_096
 ABSORB_EVENTS = 250_000
+SEQUENCE_CELLS = 12_000_000  # of the table (event, item)
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,20 @@ def contexts(posterior: Posterior, rows: CandidateRows) -> Tensor | None:
     seen = hidden[torch.as_tensor(last[some], device=like.device)]
     out[index] = context_after(values, seen, torch.as_tensor(waited).to(like))
     return out
+
+
+def sequence_loss(posterior: Posterior, history: History) -> float:
+    """Minus mean log probability of a history's choices by the context alone: no state, no
+    covariates. Of many events some, evenly spread.
+    """
+    rows, items = candidate_rows(posterior, history), posterior.items
+    count = min(len(history), max(1, SEQUENCE_CELLS // posterior.layout.n_items))
+    part = np.unique(np.linspace(0, len(history) - 1, count).astype(np.int64))
+    context = contexts(posterior, CandidateRows(rows.surroundings, rows.moment[part]))
+    assert context is not None
+    logits = torch.addmm(items.offsets, context, items.vectors.T)
+    own = torch.as_tensor(history.item_index[part], dtype=torch.long, device=logits.device)
+    return float(torch.nn.functional.cross_entropy(logits, own))
 
 
 def needed(log: History, moments: np.ndarray, reach: int) -> np.ndarray:

@@ -14,9 +14,12 @@ from bayes_interest.config import EmissionName, FitConfig
 from bayes_interest.errors import DeviceError
 from bayes_interest.events.history import make_history
 from bayes_interest.interest_model import InterestModel
-from bayes_interest.posterior.learn import drift_centres, resolve_device
+from bayes_interest.model.seeding import seeded
+from bayes_interest.model.sequence_fit import fit_sequence
+from bayes_interest.posterior.learn import _problem as fit_problem
+from bayes_interest.posterior.learn import drift_centres, prepare, resolve_device
 from bayes_interest.schema import SECONDS_PER_DAY
-from tests.fitted import FAMILIES, fit, model, numbers, parts, simulation
+from tests.fitted import FAMILIES, encoder, fit, model, numbers, parts, simulation
 
 
 def run(emission: EmissionName = "bernoulli", **options: object) -> InterestModel:
@@ -65,6 +68,37 @@ def test_batch_events() -> None:
         for size in (4096, 1)
     )  # fmt: skip
     assert distance(many) != distance(few)
+
+
+def test_context_epochs_train_the_network_of_a_choice_before_the_rest() -> None:
+    options = {"context_layers": 1, "context_dim": 8, "context_events": 4}
+    heads = []
+    for epochs in (1, 4):
+        config = FitConfig(
+            max_epochs=3, context_epochs=epochs, holdout=0.0, n_members=1, progress=False
+        )
+        door = fit(simulation("choice").events, "choice", config, **options)
+        ready = prepare(
+            simulation("choice").events, None, encoder("choice"), door.posterior.config, False
+        )
+        cpu = torch.device("cpu")
+        with seeded(config.seed, cpu):
+            trained, taken = fit_sequence(fit_problem(ready, cpu), config)
+        assert taken == epochs
+        heads.append(trained["context_head"])
+        assert {"context_head", "residual", "offset", "weight", "offset_weight"} <= set(trained)
+        for name, value in trained.items():  # the rest of the fit leaves them as they are
+            torch.testing.assert_close(door.posterior.values[name], value, rtol=0.0, atol=0.0)
+    assert not torch.equal(*heads)
+
+
+def test_the_held_back_slice_chooses_the_epochs_of_the_network_too() -> None:
+    config = FitConfig(max_epochs=1, context_epochs=9, patience=2, n_members=1, progress=False)
+    context = {"context_layers": 1, "context_dim": 8, "context_events": 4}
+    door = fit(simulation("choice").events, "choice", config, **context)
+    notes = door.fit_report().attrs["notes"]
+    assert notes[1].startswith("network of the context: ")
+    assert 1 <= int(notes[1].split()[-2]) <= 9
 
 
 def test_site_steps() -> None:
