@@ -31,7 +31,12 @@ FIT: dict[str, dict[str, Any]] = {
     "completejourney/choice": {"max_epochs": 8},
     "stackexchange-small/choice": {"max_epochs": 20},
     # Its times are places, so that a late slice would be the longest histories.
-    "ml-1m-order/choice": {"max_epochs": 2, "holdout": 0.0, "batch_events": 1024},
+    "ml-1m-order/choice": {
+        "max_epochs": 2,
+        "context_epochs": 20,
+        "batch_events": 1024,
+        "holdout": 0.0,
+    },
 }
 """Fields of `FitConfig` by task."""
 

@@ -197,21 +197,28 @@ class Surroundings:
 
     def table(self, moments: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Sum of all covariates times their weights (covariate,), (moment, item)."""
-        out = np.zeros((len(moments), self.n_items), dtype=np.result_type(weight, np.float32))
+        found: np.ndarray = self.tables(moments, weight[None])[0]
+        return found
+
+    def tables(self, moments: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The same for several settings of the weights at once, (setting, moment, item)."""
+        shape = (len(weights), len(moments), self.n_items)
+        out = np.zeros(shape, dtype=np.result_type(weights, np.float32))
         for entries in self.entries(moments):
-            part = weight[entries.columns]
-            for column, one in enumerate(part):  # no matrix product: its last bits vary by place
-                out[entries.row, entries.item] += entries.values[:, column] * one
+            for total, part in zip(out, weights[:, entries.columns], strict=True):
+                for column, one in enumerate(part):  # no matrix product: last bits vary by place
+                    total[entries.row, entries.item] += entries.values[:, column] * one
         if self.kinds.likeness:
             assert self.texts is not None
-            part = weight[self.kinds.columns("likeness")]
-            blend = np.einsum("mkd,k->md", self.likeness(moments), part)
-            out += np.einsum("md,id->mi", blend, self.texts)
+            like = self.likeness(moments)
+            for total, part in zip(out, weights[:, self.kinds.columns("likeness")], strict=True):
+                total += np.einsum("md,id->mi", np.einsum("mkd,k->md", like, part), self.texts)
         if self.kinds.rates:
-            part = weight[self.kinds.columns("rates")]
-            for column, one in enumerate(part[:-1]):
-                out += (self._rates.user[moments, column] * one)[:, None]
-            out += part[-1] * self._rates.of_all(self.n_items, self.log.seconds[moments])
+            of_items = self._rates.of_all(self.n_items, self.log.seconds[moments])
+            for total, part in zip(out, weights[:, self.kinds.columns("rates")], strict=True):
+                for column, one in enumerate(part[:-1]):
+                    total += (self._rates.user[moments, column] * one)[:, None]
+                total += part[-1] * of_items
         return out
 
     def item_terms(self, moment: int, weight: np.ndarray) -> np.ndarray:

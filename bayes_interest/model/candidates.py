@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,11 +66,18 @@ class CandidateRows:
 
 def extra_table(surroundings: Surroundings, moments: np.ndarray, values: Globals) -> Tensor:
     """What the covariates add to the predictor, (moment, item)."""
-    like = values["mean"]
-    if COVARIATES not in values:
-        return like.new_zeros(len(moments), surroundings.n_items)
-    weight = values[COVARIATES].detach().cpu().numpy()
-    return torch.as_tensor(surroundings.table(moments, weight)).to(like)
+    return covariate_tables(surroundings, moments, [values])[0]
+
+
+def covariate_tables(
+    surroundings: Surroundings, moments: np.ndarray, settings: Sequence[Globals]
+) -> Tensor:
+    """The same at several settings of the globals, (setting, moment, item)."""
+    like = settings[0]["mean"]
+    if COVARIATES not in settings[0]:
+        return like.new_zeros(len(settings), len(moments), surroundings.n_items)
+    weights = torch.stack([values[COVARIATES] for values in settings]).detach().cpu().numpy()
+    return torch.as_tensor(surroundings.tables(moments, weights)).to(like)
 
 
 def user_item_counts(history: History, n_items: int) -> sparse.csr_matrix:

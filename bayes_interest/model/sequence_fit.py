@@ -1,7 +1,7 @@
 """Training of the context network for choice: what it foretells of the next choice, one step ahead.
 
-Beside smoothed states a network hardly learns: they have seen the choice that it should foretell.
-So it is trained before the states are fitted, on each choice given those before it,
+Beside smoothed states a network learns little: they have seen the choice that it should foretell.
+Where the log is large it is better trained before the states, on each choice given those before it,
 `P(i) = exp(x_i . c_u(t) + b_i) / sum_j exp(x_j . c_u(t) + b_j)`, together with item vectors and
 offsets. The fit of the states then finds what is left to say in the space of these items. Dropout
 and the held-back slice stand in for the priors. Source: cross entropy for such networks, Klenitskiy
@@ -44,9 +44,10 @@ POOL = 16
 ITEM_SIDE = ("weight", "offset_weight", "offset", "residual")
 
 
-def learns_sequences(layout: Layout) -> bool:
-    """Whether there is a network to train."""
-    return layout.emission == "choice" and layout.context_layers > 0
+def trains_first(layout: Layout, config: FitConfig) -> bool:
+    """Whether there is a network, and it is to be trained before the states."""
+    network = layout.emission == "choice" and layout.context_layers > 0
+    return network and config.context_epochs > 0
 
 
 def fit_sequence(

@@ -37,7 +37,7 @@ from bayes_interest.model.prepare import (
 )
 from bayes_interest.model.problem import Problem, torch_dtype
 from bayes_interest.model.seeding import seeded
-from bayes_interest.model.sequence_fit import fit_sequence, learns_sequences
+from bayes_interest.model.sequence_fit import fit_sequence, trains_first
 from bayes_interest.model.text_posterior import with_text_variance
 from bayes_interest.posterior.covariates import Tuned, tune_covariates
 from bayes_interest.posterior.online import absorb, filter_history, restarted, sequence_loss
@@ -188,6 +188,13 @@ def _learned(
     device = resolve_device(fit.device)
     ready = prepare(log, table, encoder, config, fit.progress)
     _tell_family(ready)
+    kind, layers = ready.config.emission, ready.config.context_layers
+    if fit.context_epochs and (kind != "choice" or layers == 0):
+        raise ConfigError(
+            f"context_epochs={fit.context_epochs}: there is no network to train first. Set "
+            f"ModelConfig(context_layers=...) with emission='choice' (this is {kind}), "
+            "or leave it at 0"
+        )
     if fit.n_members not in ("auto", 1) and ready.config.context_layers != "auto":
         check_members(_problem(ready, device), fit)  # before the work, not after it
     with seeded(fit.seed, device):
@@ -335,13 +342,13 @@ def _fitted(
     given: Globals,
     like: GlobalFit | None = None,
 ) -> GlobalFit:
-    """The network of a choice and its items first, where there is one, then all around them.
+    """The network of a choice and its items first, where that is asked for, then all around them.
 
     With `watch` until the held-back slice likes no later epoch better, else for as many epochs as
     `like` had, or all.
     """
     context_epochs = 0
-    if learns_sequences(problem.layout):
+    if trains_first(problem.layout, fit):
         found, context_epochs = fit_sequence(
             problem,
             fit,

@@ -21,7 +21,7 @@ from bayes_interest.emissions.ordered import increasing_cuts
 from bayes_interest.emissions.quadrature import nodes_and_weights
 from bayes_interest.errors import ConfigError, InputError, TimeOrderError
 from bayes_interest.events.history import History
-from bayes_interest.model.candidates import CandidateRows, extra_table
+from bayes_interest.model.candidates import CandidateRows, covariate_tables
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import COVARIATES, emission_of
 from bayes_interest.posterior.online import Forecasts, contexts, moments_of
@@ -151,8 +151,7 @@ def extra_tables(posterior: Posterior, rows: CandidateRows) -> Tensor:
     each = [posterior.values]
     if posterior.layout.emission == "choice" and posterior.members:
         each = [one.values for one in posterior.members]
-    tables = [extra_table(rows.surroundings, rows.moment, values) for values in each]
-    return torch.stack(tables)
+    return covariate_tables(rows.surroundings, rows.moment, each)
 
 
 def extra_at(extra: Tensor, turn: int) -> Tensor:

@@ -17,7 +17,7 @@ from bayes_interest.model.context import Tokens, context_of_steps
 from bayes_interest.model.parameters import Globals, Layout, item_terms
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.seeding import seeded
-from bayes_interest.model.sequence_fit import READ_ONLY, fit_sequence, learns_sequences, windows
+from bayes_interest.model.sequence_fit import READ_ONLY, fit_sequence, trains_first, windows
 
 LAYOUT = Layout(
     "choice",
@@ -131,7 +131,8 @@ def test_it_keeps_the_epoch_that_the_slice_likes_best() -> None:
         torch.testing.assert_close(value, again[name], rtol=0.0, atol=0.0)
 
 
-def test_only_choices_with_a_context_have_one() -> None:
-    assert learns_sequences(LAYOUT)
-    assert not learns_sequences(replace(LAYOUT, context_layers=0))
-    assert not learns_sequences(replace(LAYOUT, emission="bernoulli"))
+def test_only_choices_with_a_context_have_one_and_only_if_asked() -> None:
+    assert trains_first(LAYOUT, RUN)
+    assert not trains_first(LAYOUT, FitConfig())
+    assert not trains_first(replace(LAYOUT, context_layers=0), RUN)
+    assert not trains_first(replace(LAYOUT, emission="bernoulli"), RUN)

@@ -11,7 +11,7 @@ import torch
 
 from bayes_interest import progress
 from bayes_interest.config import EmissionName, FitConfig
-from bayes_interest.errors import DeviceError
+from bayes_interest.errors import ConfigError, DeviceError
 from bayes_interest.events.history import make_history
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.model.seeding import seeded
@@ -99,6 +99,15 @@ def test_the_held_back_slice_chooses_the_epochs_of_the_network_too() -> None:
     notes = door.fit_report().attrs["notes"]
     assert notes[1].startswith("network of the context: ")
     assert 1 <= int(notes[1].split()[-2]) <= 9
+
+
+@pytest.mark.parametrize(("emission", "layers"), [("choice", 0), ("bernoulli", 1)])
+def test_epochs_for_a_network_that_is_not_there_are_refused(
+    emission: EmissionName, layers: int
+) -> None:
+    config = FitConfig(context_epochs=2, n_members=1, progress=False)
+    with pytest.raises(ConfigError, match="context_epochs=2: there is no network"):
+        fit(simulation(emission).events, emission, config, context_layers=layers)
 
 
 def test_site_steps() -> None:
