@@ -15,10 +15,9 @@ MODEL: dict[str, dict[str, Any]] = {
     "completejourney/choice": {"state_dim": 16, "n_candidates": 2000},
     "stackexchange-small/choice": {"state_dim": 16},
     "ml-1m-order/choice": {
-        "state_dim": 64,
+        "state_dim": 32,
         "popularity_days": None,  # its timestamps are places in a sequence
-        "context_layers": 2,
-        "context_dim": 128,
+        "context_layers": 1,
         "n_candidates": 1000,
     },
 }
@@ -30,13 +29,7 @@ FIT: dict[str, dict[str, Any]] = {
     "movietweetings-100k/choice": {"max_epochs": 8},
     "completejourney/choice": {"max_epochs": 8},
     "stackexchange-small/choice": {"max_epochs": 20},
-    # Its times are places, so that a late slice would be the longest histories.
-    "ml-1m-order/choice": {
-        "max_epochs": 2,
-        "context_epochs": 20,
-        "batch_events": 1024,
-        "holdout": 0.0,
-    },
+    "ml-1m-order/choice": {"max_epochs": 5, "refit": False, "holdout": 0.02},
 }
 """Fields of `FitConfig` by task."""
 

@@ -58,7 +58,10 @@ class Family(Protocol):
 
 def _visited(problem: Problem, values: Globals, items: Items, block: Padded) -> Batch:
     """The events of a block, with the context as it is in training."""
-    return problem.batch(block).with_context(problem.layout, values, items.vectors, CONTEXT_DROPOUT)
+    vectors = items.vectors
+    if problem.layout.context_layers and not values["context_item"].requires_grad:
+        vectors = vectors.detach()  # a network that is given reads what it always read
+    return problem.batch(block).with_context(problem.layout, values, vectors, CONTEXT_DROPOUT)
 
 
 def _detached(items: Items) -> Items:

@@ -34,6 +34,8 @@ from bayes_interest.progress import bar, shown_if
 
 GRADIENT_NORM = 1.0
 COVARIATE_PACE, CONTEXT_PACE = 2.0, 0.15
+FIRST_LENGTH = 0.36
+"""Mean square of item vectors to start from, as `initial_globals` has it."""
 Validate = Callable[[Globals, Belief], float]
 
 
@@ -77,7 +79,8 @@ def fit_globals(
     """Ascend the ELBO for at most `config.max_epochs` epochs, or stop after exactly `n_epochs`.
 
     With `validate` the epoch of the lowest held-back loss is returned, and the ascent stops
-    `config.patience` epochs after it. Parameters in `given` stay as they are.
+    `config.patience` epochs after it. Parameters in `given` stay as they are;
+    item vectors only up to one matrix, which the network beside them makes up for.
     """
     run = _Run(problem, config, n_candidates, given or {})
     records: list[EpochRecord] = []
@@ -116,10 +119,16 @@ class _Run:
         for name, value in self.values.items():
             value.requires_grad_(name not in BY_MOMENTS and name not in given)
         self._leave_rates(given)
+        self.items_given = "weight" in given
         self.mix = torch.eye(layout.state_dim, dtype=problem.features.dtype)
-        self.mix = self.mix.to(problem.features.device).requires_grad_("weight" not in given)
+        self.mix = self.mix.to(problem.features.device)
+        if self.items_given:  # states of unit variance need shorter vectors than the network does
+            square = item_terms(layout, self.values, problem.features).vectors.square().sum(1)
+            self.mix *= (FIRST_LENGTH / square.mean()).sqrt().detach()
+            self._fold()
+        self.mix.requires_grad_()
         self.trained = [value for value in self.values.values() if value.requires_grad]
-        self.trained += [self.mix] * self.mix.requires_grad
+        self.trained.append(self.mix)
         groups = self._paces(config.learning_rate)
         self.optimizer = torch.optim.Adam(
             groups, config.learning_rate, betas=(0.9, 0.99), fused=True
@@ -147,7 +156,7 @@ class _Run:
 
     def _paces(self, rate: float) -> list[dict[str, Any]]:
         """Covariates' few weights have far to go; the context's many had better go slowly."""
-        groups: dict[float, list[Tensor]] = {1.0: [self.mix] * self.mix.requires_grad}
+        groups: dict[float, list[Tensor]] = {1.0: [self.mix]}
         for name, value in self.values.items():
             if value.requires_grad:
                 pace = COVARIATE_PACE if name == COVARIATES else 1.0
@@ -195,20 +204,22 @@ class _Run:
         """The globals with state dimensions mixed by a square matrix that is trained beside them.
 
         The matrix adds nothing to the model: it rotates and scales all item vectors at once, a
-        direction in which their own noisy gradients crawl. `_fold` takes it into them.
+        direction in which their own noisy gradients crawl. `_fold` takes it into them. Where they
+        are given it is all that is found of them: the scale and the covariance of states in their
+        space. Their context then stays what it was, `x . c = (x mix) . (mix^-1 c)`.
         """
         values = dict(self.values)
-        if not self.mix.requires_grad:
-            return values
         values["weight"] = self.mix.T @ values["weight"]
         for name in ("residual", "intercept"):
             if name in values:
                 values[name] = values[name] @ self.mix
+        if self.items_given:
+            inverse = torch.linalg.inv(self.mix)
+            values["context_head"] = inverse @ values["context_head"]
+            values["context_item"] = values["context_item"] @ inverse.detach().T
         return values
 
     def _fold(self) -> None:
-        if not self.mix.requires_grad:
-            return
         with torch.no_grad():
             for name, value in self._mixed().items():
                 self.values[name].copy_(value)
@@ -224,7 +235,7 @@ class _Run:
             return  # sites are still settling
         variance = diagonal_of(self.item_cov)
         with torch.no_grad():
-            if self.mix.requires_grad:
+            if not self.items_given:
                 move_into_text(layout, self.values, variance, self.problem.features)
             for name, var in (("offset", variance[:, -1]), ("residual", variance[:, :-1])):
                 if name in values:

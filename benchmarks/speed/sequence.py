@@ -27,6 +27,7 @@ MODEL: dict[str, Any] = {
     "emission": "choice",
     "state_dim": 32,
     "popularity_days": None,  # its timestamps are places in a sequence
+    "context_layers": 1,
     "n_candidates": 1000,
 }
 FIT: dict[str, Any] = {"batch_events": 1024}
@@ -44,10 +45,9 @@ is {GOAL}?
 
 Ours: `InterestModel.fit`, from reading the log to a posterior that answers, once with one epoch,
 once with two, and so on, each a complete fit with its own schedule and its pass of the filter over
-the whole log; the first that reaches the goal counts. emission=choice, state_dim=32, no context
-network (more accurate, and slower), n_candidates=1000, batch_events={FIT["batch_events"]},
-holdout=0, and texts as vectors of `HashingEncoder`, made inside the clock. Compiled loops come from
-numba's cache.
+the whole log; the first that reaches the goal counts. emission=choice, state_dim=32,
+context_layers=1, n_candidates=1000, batch_events={FIT["batch_events"]}, holdout=0, and texts as
+vectors of `HashingEncoder`, made inside the clock. Compiled loops come from numba's cache.
 
 RecTools' SASRec: softmax loss and the other settings of its documentation (2 blocks, 4 heads, 256
 factors, the last 100 events of a person, dropout 0.2, Adam at 0.001, batches of 128), with which
@@ -59,12 +59,12 @@ it.
 
 Operations of ours. A step's 1,000 draws are about 825 different films. Scores take 32 + 64
 multiplications with each (state, text), moments 64, gradients and curvature 130: 580 operations
-with each, 0.48 MFLOP an event. Succession reads up to 5 * 400 pairs of 8 bytes: 16 kB. The
-filter's pass at the end does scores and moments with all 3,416 films: 1.1 MFLOP and 16 kB. An epoch
-is 0.5 TFLOP and 16 GB, the pass 1.1 TFLOP and 16 GB; `times_floor` is the time over what this CPU
-needs for them at the pace of a large matrix product and of a copy, both measured beside. An epoch
-of SASRec, for comparison: 604,000 places, padding included, each 6 * (256 * 3417 + 2 * 6 * 256^2) =
-10 MFLOP, 6 TFLOP.
+with each, 0.48 MFLOP an event; the context network, its attention and their gradients 0.3 MFLOP.
+Succession reads up to 5 * 400 pairs of 8 bytes: 16 kB. The filter's pass at the end does scores and
+moments with all 3,416 films: 1.1 MFLOP and 16 kB. An epoch is 0.8 TFLOP and 16 GB, the pass 1.2
+TFLOP and 16 GB; `times_floor` is the time over what this CPU needs for them at the pace of a large
+matrix product and of a copy, both measured beside. An epoch of SASRec, for comparison: 604,000
+places, padding included, each 6 * (256 * 3417 + 2 * 6 * 256^2) = 10 MFLOP, 6 TFLOP.
 """
 
 
@@ -118,7 +118,7 @@ def floor(train: Path, epochs: int) -> float:
     share = log["item_id"].value_counts(normalize=True).to_numpy()
     drawn = 0.5 / len(share) + 0.5 * share
     different = float((1.0 - (1.0 - drawn) ** MODEL["n_candidates"]).sum())
-    flops = epochs * 580.0 * different + 320.0 * len(share)
+    flops = epochs * (580.0 * different + 0.3e6) + 320.0 * len(share) + 0.1e6
     return ceiling().seconds(len(log) * flops, len(log) * (epochs + 1) * 16e3)
 
 

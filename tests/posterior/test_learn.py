@@ -14,6 +14,7 @@ from bayes_interest.config import EmissionName, FitConfig
 from bayes_interest.errors import ConfigError, DeviceError
 from bayes_interest.events.history import make_history
 from bayes_interest.interest_model import InterestModel
+from bayes_interest.model.parameters import item_terms
 from bayes_interest.model.seeding import seeded
 from bayes_interest.model.sequence_fit import fit_sequence
 from bayes_interest.posterior.learn import _problem as fit_problem
@@ -87,8 +88,17 @@ def test_context_epochs_train_the_network_of_a_choice_before_the_rest() -> None:
         assert taken == epochs
         heads.append(trained["context_head"])
         assert {"context_head", "residual", "offset", "weight", "offset_weight"} <= set(trained)
-        for name, value in trained.items():  # the rest of the fit leaves them as they are
-            torch.testing.assert_close(door.posterior.values[name], value, rtol=0.0, atol=0.0)
+        posterior, mixed = door.posterior, {"weight", "residual", "context_head", "context_item"}
+        for name in set(trained) - mixed:  # the rest of the fit leaves them as they are
+            torch.testing.assert_close(posterior.values[name], trained[name], rtol=0.0, atol=0.0)
+        before = {"mean": torch.zeros(3)} | trained
+        first = item_terms(posterior.layout, before, posterior.features).vectors
+        assert not torch.allclose(first, posterior.items.vectors, rtol=0.1)
+        for name, side in (("context_head", 0), ("context_item", 1)):
+            now, then = (values[name] for values in (posterior.values, trained))
+            products = posterior.items.vectors @ (now if side == 0 else now.T)
+            wanted = first @ (then if side == 0 else then.T)
+            torch.testing.assert_close(products, wanted, rtol=1e-3, atol=1e-3)
     assert not torch.equal(*heads)
 
 
