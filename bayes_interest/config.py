@@ -144,8 +144,8 @@ class FitConfig:
     """Events of a mini-batch of whole user histories, padding included."""
     context_epochs: int = 0
     """choice with a context: passes over the log at most that train network and items first, as a
-    sequence model by themselves; 0 trains them beside the states. It pays on large logs with
-    hundreds of events an item, and costs accuracy on small ones."""
+    sequence model by themselves; 0 trains them beside the states. Meant for large logs: compare
+    the held-back losses."""
     site_steps: int = 4
     """Natural-gradient steps on the sites per visit of a batch (bernoulli, rating). With one or two
     the sites lag behind the globals, and drift scales can run away."""

@@ -1,7 +1,7 @@
 """Training of the context network for choice: what it foretells of the next choice, one step ahead.
 
 Beside smoothed states a network learns little: they have seen the choice that it should foretell.
-Where the log is large it is better trained before the states, on each choice given those before it,
+Here it is trained before the states, on each choice given those before it,
 `P(i) = exp(x_i . c_u(t) + b_i) / sum_j exp(x_j . c_u(t) + b_j)`, together with item vectors and
 offsets. The fit of the states then finds what is left to say in the space of these items. Dropout
 and the held-back slice stand in for the priors. Source: cross entropy for such networks, Klenitskiy
