@@ -15,9 +15,10 @@ MODEL: dict[str, dict[str, Any]] = {
     "completejourney/choice": {"state_dim": 16, "n_candidates": 2000},
     "stackexchange-small/choice": {"state_dim": 16},
     "ml-1m-order/choice": {
-        "state_dim": 32,
+        "state_dim": 128,
         "popularity_days": None,  # its timestamps are places in a sequence
-        "context_layers": 1,
+        "context_layers": 2,
+        "context_dim": 128,
         "n_candidates": 1000,
     },
 }
@@ -29,7 +30,13 @@ FIT: dict[str, dict[str, Any]] = {
     "movietweetings-100k/choice": {"max_epochs": 8},
     "completejourney/choice": {"max_epochs": 8},
     "stackexchange-small/choice": {"max_epochs": 20},
-    "ml-1m-order/choice": {"max_epochs": 5, "refit": False, "holdout": 0.02},
+    "ml-1m-order/choice": {
+        "context_epochs": 25,
+        "max_epochs": 2,
+        "batch_events": 1024,
+        "holdout": 0.005,  # an event of each user
+        "refit": False,
+    },
 }
 """Fields of `FitConfig` by task."""
 

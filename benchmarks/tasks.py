@@ -48,7 +48,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "about": "Which question is asked, answered or commented next. Long texts, kinds.",
     },
     "ml-1m-order/choice": {
-        "read": MOVIES | {"drop": ["value"]},
+        "read": MOVIES | {"drop": ["value"], "end_together": True},
         "emission": "choice",
         "exclude_seen": True,
         "protocol": "leave_one_out",
@@ -88,6 +88,9 @@ def read_task(data: Path, task: str) -> tuple[Any, Any, int]:
     texts = {"text_columns": how["text_columns"]} if "text_columns" in how else {}
     items = read_items(folder / FILES[1], **texts)
     frame = pd.read_parquet(folder / FILES[0]).drop(columns=how.get("drop", []))
+    if how.get("end_together"):  # places count from any end; so the last slice is of every user
+        places = frame["timestamp"]
+        frame["timestamp"] += places.max() - places.groupby(frame["user_id"]).transform("max")
     events = read_events(frame, columns=how.get("columns"), time_unit="s")
     with_text = items.frame.loc[items.frame["text"].str.strip() != "", "item_id"]
     known = events.frame["item_id"].isin(with_text)

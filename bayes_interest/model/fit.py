@@ -61,6 +61,7 @@ class GlobalFit:
     stopped_early: bool
     beliefs: Belief | None = None  # at the best epoch, where one was looked for
     context_epochs: int = 0  # of the network that was trained before
+    context_scale: float = 1.0  # by which the held-back slice had the context multiplied
 
     def to_frame(self) -> pd.DataFrame:
         """One row per epoch."""
@@ -231,6 +232,8 @@ class _Run:
         precision = self.family.item_precision()
         self.item_cov = item_posterior_cov(layout, values, precision)
         self.text_cov = text_posterior_cov(layout, values, precision, self.problem.features)
+        if self.items_given:  # points, as the network is that they belong to
+            self.item_cov = torch.zeros_like(self.item_cov)
         if number < 2:
             return  # sites are still settling
         variance = diagonal_of(self.item_cov)

@@ -1,6 +1,6 @@
-"""Weights of the covariates by the one-step-ahead predictions of a later slice of time.
+"""Weights of covariates and context by the one-step-ahead predictions of a later slice of time.
 
-The ascent of the ELBO weighs covariates beside states that have seen the future, so what the
+The ascent of the ELBO weighs them beside states that have seen the future, so what the
 past alone says about an event is undervalued. Here the states are those of the filter: the
 weights maximise the log predictive probability of events that the fit has not seen.
 """
@@ -20,7 +20,7 @@ from bayes_interest.posterior.posterior import Posterior
 
 MAX_CELLS = 12_000_000  # of the table (event, item); more events are thinned out evenly
 MAX_STEPS = 40
-SHIFT_SPREAD = 3.0
+SHIFT_SPREAD, SCALE_SPREAD = 3.0, 1.0
 LEAST_GAIN = 1e-3  # nats an event
 
 
@@ -30,13 +30,14 @@ class Tuned:
 
     weight: Tensor | None  # (covariate,), None without covariates
     cold_shift: float  # logit of items without an earlier event
+    context_scale: float = 1.0  # by which the context is multiplied
 
 
 def tune_covariates(posterior: Posterior, found: Forecasts) -> Tuned:
-    """Weights and cold shift that predict the events of `found` best.
+    """Weights, cold shift and scale of the context that predict the events of `found` best.
 
     The weights have their Normal prior around the fitted ones, the shift (of choice) one around
-    zero. For the scalar families weights that gain next to nothing stay as they are.
+    zero, the scale (of choice with a context) one around 1. For the scalar families weights that gain next to nothing stay as they are.
     """
     return _tune_choice(posterior, found) if found.mean is None else _tune_scalar(posterior, found)
 
@@ -88,11 +89,14 @@ def _tune_choice(posterior: Posterior, found: Forecasts) -> Tuned:
     problem = _Slice.of(posterior, found, part)
     start = posterior.values.get(COVARIATES)
     given = posterior.features.new_zeros(0) if start is None else start.detach()
-    # The shift is one more weight, on its own scale.
-    first = torch.cat((given, given.new_zeros(1)))
-    unit = SHIFT_SPREAD / PRIOR_SCALES[COVARIATES]
-    best = _least(lambda w: problem.loss(w[:-1], unit * w[-1]), first, len(part))
-    return Tuned(None if start is None else best[:-1], float(unit * best[-1]))
+    # The shift and what is added to the scale are two more weights, on scales of their own.
+    first = torch.cat((given, given.new_zeros(2)))
+    shift, scale = (spread / PRIOR_SCALES[COVARIATES] for spread in (SHIFT_SPREAD, SCALE_SPREAD))
+    best = _least(
+        lambda w: problem.loss(w[:-2], shift * w[-2], 1.0 + scale * w[-1]), first, len(part)
+    )
+    weight = None if start is None else best[:-2]
+    return Tuned(weight, float(shift * best[-2]), 1.0 + float(scale * best[-1]))
 
 
 def _reliability(posterior: Posterior, kind_index: np.ndarray) -> Tensor:
@@ -103,9 +107,10 @@ def _reliability(posterior: Posterior, kind_index: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True)
 class _Slice:
-    """Logits of some events without covariates, and the covariates."""
+    """Logits of some events without covariates and context, and these."""
 
     base: Tensor  # (event, item)
+    context: Tensor | None  # what the context adds to it, likewise
     rho: Tensor  # reliability: multiplies every logit, (event,)
     own: Tensor  # the chosen item, (event,)
     cold: Tensor  # items without an earlier event, (event, item)
@@ -117,7 +122,8 @@ class _Slice:
     def of(cls, posterior: Posterior, found: Forecasts, part: np.ndarray) -> _Slice:
         history, items = found.history, posterior.items
         index = torch.as_tensor(part, device=items.offsets.device)
-        base = torch.addmm(items.offsets, found.belief(index).mean, items.vectors.T)
+        base = torch.addmm(items.offsets, found.state_mean[index], items.vectors.T)
+        context = None if found.context is None else found.context[index] @ items.vectors.T
         first = posterior.first_seconds.copy()
         np.minimum.at(first, history.item_index, history.seconds)
         cold = torch.as_tensor(first[None, :] >= history.seconds[part, None]).to(base)
@@ -131,11 +137,12 @@ class _Slice:
         if kinds.likeness:
             texts = torch.as_tensor(posterior.texts).to(base)
             alike = found.rows.likeness(part).to(base).transpose(0, 1) @ texts.T
-        return cls(base, rho, own, cold, entries, alike, kinds.columns("likeness"))
+        return cls(base, context, rho, own, cold, entries, alike, kinds.columns("likeness"))
 
-    def loss(self, weight: Tensor, shift: Tensor) -> Tensor:
+    def loss(self, weight: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         """Minus mean log probability of what was chosen."""
-        logits = (self.base + shift * self.cold).reshape(-1)
+        base = self.base if self.context is None else self.base + scale * self.context
+        logits = (base + shift * self.cold).reshape(-1)
         for columns, place, value in self.entries:
             logits = logits.scatter_add(0, place, value @ weight[columns])
         table = logits.reshape(self.base.shape)

@@ -204,6 +204,7 @@ def _learned(
             result = _fitted(
                 ready, full, fit, None, _given(chosen), chosen if held is not None else None
             )
+            result = _scaled(result, chosen.context_scale)
             if can_integrate(full):
                 item_cov, text_cov = integrated_covs(full, result.values)
                 result = replace(result, item_cov=item_cov, text_cov=text_cov)
@@ -331,7 +332,16 @@ def _search(
     tuned = watch.tuned(chosen)
     if tuned.weight is not None:
         chosen = replace(chosen, values=chosen.values | {COVARIATES: tuned.weight})
-    return chosen, tuned
+    return _scaled(chosen, tuned.context_scale), tuned
+
+
+def _scaled(result: GlobalFit, scale: float) -> GlobalFit:
+    """With all of the context times `scale`."""
+    if scale == 1.0:
+        return result
+    head = "context_head"
+    values = result.values | {head: result.values[head] * scale}
+    return replace(result, values=values, context_scale=scale)
 
 
 def _fitted(

@@ -13,6 +13,7 @@ from bayes_interest.model.context import (
     Tokens,
     context_after,
     context_of_steps,
+    dropped,
     encode_events,
     gap_features,
     reach,
@@ -254,6 +255,22 @@ def test_dropout_is_for_training() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         first, second = (context_of_steps(layout, values, vectors, tokens) for _ in range(2))
-        dropped = context_of_steps(layout, values, vectors, tokens, drop=0.5)
+        other = context_of_steps(layout, values, vectors, tokens, drop=0.5)
     assert torch.equal(first, second)
-    assert not torch.allclose(first, dropped)
+    assert not torch.allclose(first, other)
+
+
+def test_dropout_drops_the_share_it_is_asked_and_keeps_the_mean() -> None:
+    whole = torch.ones(7, 31, 999)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = dropped(whole, 0.2)
+    kept = found != 0.0
+    assert kept.double().mean() == pytest.approx(1.0 - 51 / 256, abs=2e-3)
+    assert found.double().mean() == pytest.approx(1.0, abs=3e-3)
+    assert found[kept].unique().tolist() == [pytest.approx(256 / 205)]
+    for axis in (1, 2):  # neighbours know nothing of each other
+        many = kept.shape[axis] - 1
+        both = kept.narrow(axis, 1, many) & kept.narrow(axis, 0, many)
+        assert both.double().mean() == pytest.approx((205 / 256) ** 2, abs=4e-3)
+    assert dropped(whole, 0.0) is whole

@@ -167,6 +167,20 @@ def test_a_large_slice_is_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert losses[0] <= losses[1] < losses[0] + 0.02
 
 
+@pytest.mark.parametrize("true", [0.4, 1.0, 1.7])
+def test_the_scale_of_a_context_is_found_again(true: float) -> None:
+    posterior, found, table = chosen()
+    generator = torch.Generator().manual_seed(3)
+    shape = (N_EVENTS, posterior.layout.state_dim)
+    context = 2.0 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    logits = logits_of(posterior, found) + table @ WEIGHT
+    logits = logits + true * context @ posterior.items.vectors.T
+    drawn = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator)[:, 0].numpy()
+    history = replace(found.history, item_index=drawn)
+    tuned = tune_covariates(posterior, replace(found, history=history, context=context))
+    assert tuned.context_scale == pytest.approx(true, abs=0.15)
+
+
 # ------------------------------------------------------------------------------ scalar families
 
 
@@ -243,6 +257,10 @@ def test_a_fit_of_choices_keeps_what_the_slice_says(
     assert choice_loss(posterior, found, tuned) < choice_loss(posterior, found, fitted)
     assert torch.equal(door.posterior.values[COVARIATES], tuned.weight)
     assert door.posterior.cold_shift == tuned.cold_shift
+    assert (tuned.context_scale != 1.0) == (context_layers > 0)
+    if context_layers and not refit:
+        head = posterior.values["context_head"] * tuned.context_scale
+        assert torch.equal(door.posterior.values["context_head"], head)
 
 
 @pytest.mark.parametrize("emission", FAMILIES)

@@ -99,6 +99,7 @@ def test_context_epochs_train_the_network_of_a_choice_before_the_rest() -> None:
             products = posterior.items.vectors @ (now if side == 0 else now.T)
             wanted = first @ (then if side == 0 else then.T)
             torch.testing.assert_close(products, wanted, rtol=1e-3, atol=1e-3)
+        assert not posterior.item_cov[: ready.n_fit].any()  # points, as the network is
     assert not torch.equal(*heads)
 
 
