@@ -171,8 +171,8 @@ def windows(
 ) -> Iterator[tuple[Padded, Tensor]]:
     """Histories cut at random into windows, in random batches: events, and which are predicted."""
     history, layout = problem.history, problem.layout
-    block = layout.context_events  # the network's own: two of them with the events read only
-    begin, first, end = _cuts(history, max(block, 2 * block - READ_ONLY), rng)
+    seen = layout.context_events  # the network's blocks: two of them with the events read only
+    begin, first, end = _cuts(history, max(seen, 2 * seen - READ_ONLY), rng)
     order = rng.permutation(len(begin))
     batches = []
     each = POOL * max(1, size // int((end - begin).mean()))

@@ -37,7 +37,8 @@ def tune_covariates(posterior: Posterior, found: Forecasts) -> Tuned:
     """Weights, cold shift and scale of the context that predict the events of `found` best.
 
     The weights have their Normal prior around the fitted ones, the shift (of choice) one around
-    zero, the scale (of choice with a context) one around 1. For the scalar families weights that gain next to nothing stay as they are.
+    zero, the scale (of choice with a context) one around 1. For the scalar families weights that
+    gain next to nothing stay as they are.
     """
     return _tune_choice(posterior, found) if found.mean is None else _tune_scalar(posterior, found)
 

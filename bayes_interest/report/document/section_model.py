@@ -138,12 +138,8 @@ def _limits(asked: Asked) -> list[str]:
         lines.append("Items have no residual: two items with the same text are the same item.")
     if layout.context_layers:
         together = bool((posterior.item_cov == 0.0).flatten(1).all(1).any())
-        what = (
-            "network and its items are point estimates"
-            if together
-            else "network is a point estimate"
-        )
-        lines.append(f"The context {what}; the uncertainty of that is not shown.")
+        what = "network and its items are points" if together else "network is a point estimate"
+        lines.append(f"The context {what}; its uncertainty is not shown.")
     lines.append(
         "Updates after the fit move users; items only where they are asked to (learn_items). "
         "Pictures over time are drawn with hindsight: never judge the model's foresight by them."
