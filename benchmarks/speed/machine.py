@@ -90,6 +90,7 @@ def _cpu() -> str:
     known = {key.strip(): value.strip() for key, value in reversed(lines)}
     flags = known.get("flags", "").split()
     widest = next((name for name in ("avx512f", "avx2", "avx") if name in flags), "")
+    widest += " and amx" if "amx_bf16" in flags else ""
     place = f"family {known.get('cpu family')}, model {known.get('model')}"
     return f"{known.get('model name', platform.machine())} ({place}) {widest}".strip()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.speed.encode import goals
+from benchmarks.speed.encode import HALF, goals
 from benchmarks.speed.encode_texts import kendall
 from benchmarks.speed.rows import OURS, row
 
@@ -31,8 +31,10 @@ def test_kendall_counts_pairs_in_another_order_and_leaves_repeats_out() -> None:
 def test_goals_are_judged_from_the_rows() -> None:
     rows = [
         row("titles", OURS, [2.0], tau=0.995),
+        row("titles", HALF, [1.0], tau=0.993),
         row("titles", "sentence-transformers 6", [7.0], tau=1.0),
         row("questions", OURS, [2.0], tau=0.9),
+        row("questions", HALF, [1.6], tau=0.994),
         row("questions", "sentence-transformers 6", [4.0], tau=1.0),
         row("fit and rank all items", OURS, [9.0], tau=0.95),
         row("second run, 7 texts cached", OURS, [0.9]),
@@ -42,6 +44,9 @@ def test_goals_are_judged_from_the_rows() -> None:
         ("3.50x", True),
         ("2.00x", False),
         ("0.90000", False),
+        ("7.00x", True),
+        ("2.50x", False),
+        ("0.99300", True),
         ("0.90 s", True),
         ("0.60 s", False),
     ]
