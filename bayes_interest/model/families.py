@@ -158,8 +158,6 @@ class ChoiceFamily:
         shape = (len(problem.history), problem.layout.state_dim)
         self.linear = problem.features.new_zeros(shape)
         self.precision = problem.features.new_zeros(shape)
-        counts = torch.bincount(problem.events.item.long(), minlength=problem.layout.n_items)
-        self.frequency = counts.to(problem.features.dtype)
         self._reset()
 
     def _reset(self) -> None:
@@ -169,7 +167,7 @@ class ChoiceFamily:
     def _sample(self) -> Sample | None:
         if self.n_candidates is None or self.n_candidates >= self.problem.layout.n_items:
             return None
-        return draw_sample(self.frequency, self.n_candidates, self.generator)
+        return draw_sample(self.problem.frequency, self.n_candidates, self.generator)
 
     def step(self, values: Globals, items: Items, block: Padded, size: float) -> StepResult:
         """One natural-gradient step of `size` from one draw of the smoothed marginals."""

@@ -41,6 +41,12 @@ class Problem:
         return StoredEvents.of(self.history, self.features, rows.own())
 
     @cached_property
+    def frequency(self) -> Tensor:
+        """Events of each item, (item,)."""
+        counts = torch.bincount(self.events.item.long(), minlength=self.layout.n_items)
+        return counts.to(self.features)
+
+    @cached_property
     def rows(self) -> CandidateRows:
         """The covariates of each event."""
         return self._rows()

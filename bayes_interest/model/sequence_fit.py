@@ -92,8 +92,6 @@ class _Run:
         self.values = {name: value for name, value in values.items() if _trained(name)}
         self.rest = {name: value for name, value in values.items() if not _trained(name)}
         self.trained = [value.requires_grad_() for value in self.values.values()]
-        counts = torch.bincount(problem.events.item.long(), minlength=layout.n_items)
-        self.frequency = counts.to(problem.features.dtype)
         n_steps = sum(1 for _ in windows(problem, self.size, np.random.default_rng(config.seed)))
         self.optimizer = torch.optim.Adam(self.trained, RATE, betas=(0.9, 0.98), fused=True)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -133,10 +131,11 @@ class _Run:
 
     def _candidates(self) -> tuple[Tensor, Tensor]:
         """Some items, or all where they are few, and the correction of their logits."""
-        if len(self.frequency) <= N_CANDIDATES:
-            everything = torch.arange(len(self.frequency), device=self.frequency.device)
-            return everything, torch.zeros_like(self.frequency)
-        sample = draw_sample(self.frequency, N_CANDIDATES, self.generator)
+        frequency = self.problem.frequency
+        if len(frequency) <= N_CANDIDATES:
+            everything = torch.arange(len(frequency), device=frequency.device)
+            return everything, torch.zeros_like(frequency)
+        sample = draw_sample(frequency, N_CANDIDATES, self.generator)
         return sample.index, sample.log_weight
 
     def snapshot(self) -> Globals:
