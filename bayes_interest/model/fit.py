@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bayes_interest.config import FitConfig
+from bayes_interest.errors import ConfigError
 from bayes_interest.model.families import ChoiceFamily, Family, ScalarFamily
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import (
@@ -109,7 +110,8 @@ class _Run:
     def __init__(
         self, problem: Problem, config: FitConfig, n_candidates: int | None, given: Globals
     ) -> None:
-        self.problem = problem = _lightened(problem, given or {})
+        self.problem, self.rate = _lightened(problem, given), config.learning_rate
+        problem = self.problem
         self.generator = torch.Generator().manual_seed(config.seed)
         layout = problem.layout
         self.values = initial_globals(layout, self.generator, problem.features.new_zeros(1))
@@ -174,13 +176,25 @@ class _Run:
         """Visit every block once, in random order."""
         began, elbo = time.perf_counter(), 0.0
         self._hold_prior()
-        for index in torch.randperm(len(self.groups), generator=self.generator).tolist():
-            elbo += self._visit(index, size=max(0.3, 1.0 / number))
-        self._fold()
-        self._update_items(number)
+        try:
+            for index in torch.randperm(len(self.groups), generator=self.generator).tolist():
+                elbo += self._visit(index, size=max(0.3, 1.0 / number))
+            self._fold()
+            self._update_items(number)
+        except torch.linalg.LinAlgError as err:  # type: ignore[attr-defined]
+            raise self._diverged(number) from err
+        total = sum(float(value.detach().sum()) for value in self.values.values())
+        if not math.isfinite(elbo + total):
+            raise self._diverged(number)
         held_back = float("nan") if validate is None else validate(self.snapshot(), self.beliefs())
         loss = -elbo / self.n_events
         return EpochRecord(number, loss, held_back, time.perf_counter() - began)
+
+    def _diverged(self, number: int) -> ConfigError:
+        return ConfigError(
+            f"the fit diverged in epoch {number}: learning_rate={self.rate:g} is too large for "
+            f"this log. Pass a smaller one; the default is {FitConfig.learning_rate}"
+        )
 
     def _hold_prior(self) -> None:
         """Scales of effects change between epochs only, and with them the prior."""

@@ -55,6 +55,13 @@ def test_learning_rate() -> None:
     assert distance(slow) < distance(fast)
 
 
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_a_fit_that_diverges_says_so(emission: EmissionName) -> None:
+    config = FitConfig(learning_rate=1e3, max_epochs=9, holdout=0.0, n_members=1, progress=False)
+    with pytest.raises(ConfigError, match=r"diverged in epoch \d: learning_rate=1000 is too large"):
+        fit(simulation(emission).events, emission, config)
+
+
 def test_batch_events() -> None:
     # Smaller batches are more steps. (Small logs get small batches anyway, so this one is large.)
     events = pd.concat(
