@@ -22,6 +22,7 @@ DTypeName = Literal["float32", "bfloat16"]
 _DEFAULT_MAX_TOKENS: Final = 512
 # From here on the cost of a call on a CPU is that of its tokens; below, more than padding.
 _CALL_TOKENS: Final = 256
+_HALF_CALL_TOKENS: Final = 1024  # products of half precision are done sooner
 _LIKE_LENGTH: Final = 0.95
 
 
@@ -59,7 +60,10 @@ class Backbone:
             batch_tokens: most tokens in a batch, padding included; one text may have more.
         """
         ids, truncated = self._tokenize(texts)
-        call_tokens = _CALL_TOKENS if self.device.type == "cpu" else batch_tokens
+        call_tokens = batch_tokens
+        if self.device.type == "cpu":
+            half = self.network.dtype.itemsize < 4
+            call_tokens = _HALF_CALL_TOKENS if half else _CALL_TOKENS
         for position in batches_by_length([len(i) for i in ids], batch_tokens, call_tokens):
             vectors = self._embed([ids[p] for p in position])
             yield EncodedBatch(position, vectors, [truncated[p] for p in position])
