@@ -82,7 +82,7 @@ class TextEncoder:
         batch_tokens: tokens per forward pass, padding included. Does not change the vectors.
         device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda", "cuda:1" ...
         dtype: "float32", or "bfloat16": half the memory, about three significant digits, and
-            twice as fast where the processor multiplies such numbers (AMX), else slower.
+            twice as fast on a CPU that multiplies such numbers in hardware (AMX).
         prefix: put before every text that is not blank; some models ask for one ("query: ").
         normalize: scale vectors to length one.
         cache: True is `$BAYES_INTEREST_CACHE` or the platform's cache folder; a folder; or False.

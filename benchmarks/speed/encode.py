@@ -37,7 +37,7 @@ in the two encodings, the mean over texts; of the model, between the interest of
 items under two fits that differ in the vectors alone.
 
 `bfloat16` is `TextEncoder(dtype="bfloat16")`: the same network in numbers of half the size, which
-processors with AMX multiply several times as fast as float32; on others it is slower.
+processors with AMX multiply in hardware.
 
 `int8` is the network with its linear layers quantised dynamically by torch, in our batches. It is
 not part of the package: it changes rankings, and the vector of a text with the texts beside it.

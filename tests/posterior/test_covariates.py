@@ -263,6 +263,21 @@ def test_a_fit_of_choices_keeps_what_the_slice_says(
         assert torch.equal(door.posterior.values["context_head"], head)
 
 
+@pytest.mark.parametrize(("refit", "context_epochs"), [(False, 0), (True, 0), (True, 1)])
+def test_a_context_that_the_slice_weighs_at_nothing_is_nothing(
+    refit: bool, context_epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(posterior: Posterior, found: Forecasts) -> Tuned:
+        return replace(tune_covariates(posterior, found), context_scale=0.0)
+
+    monkeypatch.setattr(learn_module, "tune_covariates", silent)
+    config = FitConfig(
+        max_epochs=1, context_epochs=context_epochs, n_members=1, progress=False, refit=refit
+    )
+    door = fit(simulation("choice").events, "choice", config, context_layers=1, context_dim=4)
+    assert not door.posterior.values["context_head"].any()
+
+
 @pytest.mark.parametrize("emission", FAMILIES)
 def test_without_a_slice_nothing_is_tuned(
     emission: EmissionName, monkeypatch: pytest.MonkeyPatch
