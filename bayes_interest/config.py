@@ -68,7 +68,8 @@ class ModelConfig:
     context_events: int = 50
     """How many events back each layer of the context network looks."""
     event_drift: bool | Literal["auto"] = "auto"
-    """Interest also moves with every event, not only with time; "auto": for choice."""
+    """Interest also moves with every event, not only with time. "auto": for choice; bernoulli and
+    rating try both and take what predicts the held-back slice of time better."""
     n_candidates: int | None = None
     """choice: number of sampled candidates per step in fitting; None is the full softmax."""
     dtype: DTypeName = "float32"

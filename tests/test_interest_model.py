@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -490,6 +491,50 @@ def test_event_drift_moves_the_state_with_every_event(emission: EmissionName) ->
         row = posterior.vocabulary.users.index_of([user])
         now = advanced_belief(posterior, row, posterior.last_seconds[row])
         assert torch.equal(now.cov[0], posterior.belief.cov[row[0]]) is not loosens
+
+
+def sorted_by_liking(run_length: int) -> pd.DataFrame:
+    """Sessions of seconds in which a user likes, then dislikes, so many in a row."""
+    rng = np.random.default_rng(4)
+    users, steps = 20, 60
+    liked = (np.arange(steps) // run_length + np.arange(users)[:, None]) % 2
+    value = liked if run_length > 1 else rng.integers(0, 2, (users, steps))
+    names = np.char.add("u", np.arange(users).astype(str))
+    return pd.DataFrame(
+        {
+            "user_id": np.repeat(names, steps),
+            "item_id": np.char.add("i", rng.integers(0, 8, users * steps).astype(str)),
+            "timestamp": np.tile(1.4e9 + np.arange(steps), users) + np.arange(users).repeat(steps),
+            "value": value.ravel(),
+        }
+    )
+
+
+@pytest.mark.parametrize("run_length", [1, 15])
+def test_an_automatic_event_drift_is_the_better_of_both(run_length: int) -> None:
+    """Runs within seconds are for a state that moves with events alone."""
+    config = ModelConfig(emission="bernoulli", state_dim=2, rates=False)
+    run = FitConfig(max_epochs=8, batch_events=256, n_members=1, progress=False)
+    log = sorted_by_liking(run_length)
+    doors = {
+        flag: InterestModel(replace(config, event_drift=flag), None).fit(log, config=run)
+        for flag in (False, True, "auto")
+    }
+    losses = {flag: held_back(doors[flag]) for flag in (False, True)}
+    better = losses[True] < losses[False]
+    assert better or run_length == 1
+    found = doors["auto"]
+    assert found.posterior.config.event_drift is better
+    np.testing.assert_array_equal(numbers(found.interest()), numbers(doors[better].interest()))
+    notes = found.fit_report().attrs["notes"]
+    for flag, loss in losses.items():
+        assert f"event_drift={flag}: held-back loss {loss:.4f}" in notes
+
+
+def test_an_automatic_event_drift_without_a_slice_is_none() -> None:
+    run = FitConfig(max_epochs=1, holdout=0.0, n_members=1, progress=False)
+    door = InterestModel(ModelConfig(state_dim=2), None).fit(sorted_by_liking(15), config=run)
+    assert door.posterior.config.event_drift is False
 
 
 def test_n_candidates_samples_the_softmax() -> None:

@@ -140,7 +140,7 @@ class _Run:
             self.optimizer,
             [group["lr"] for group in groups],
             config.max_epochs * len(self.groups),
-            pct_start=0.2,
+            pct_start=0.2001,  # a fifth of five steps is a rise in no steps, which torch divides by
             div_factor=5.0,
             final_div_factor=20.0,
             cycle_momentum=False,

@@ -123,7 +123,7 @@ PRIOR_SCALES = {
     "log_noise_scale": 1.0,
     "log_event_drift": 1.5,
 }
-EVENT_DRIFT_RANGE = (-3.0, -0.5)
+EVENT_DRIFT_RANGE = {"choice": (-3.0, -0.5), "bernoulli": (-5.0, -2.0), "rating": (-5.0, -2.0)}
 """Log sd per event of the slowest and the fastest dimension to start from."""
 BY_MOMENTS = ("log_residual_scale", "log_offset_scale")
 """Scales of effects: found from the effects' moments, never by ascent."""
@@ -140,7 +140,7 @@ def prior(layout: Layout, name: str, values: Globals, like: Tensor) -> tuple[Ten
     if name == "log_drift":
         mean = like.new_tensor(layout.log_drift_centre)
     elif name == "log_event_drift":
-        mean = torch.linspace(*EVENT_DRIFT_RANGE, shape[0]).to(like)
+        mean = torch.linspace(*EVENT_DRIFT_RANGE[layout.emission], shape[0]).to(like)
     elif name in SCALE_CENTRES:
         mean = like.new_tensor(SCALE_CENTRES[name])
     elif name == "raw_cuts":

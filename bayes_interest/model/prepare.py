@@ -291,7 +291,7 @@ def windows(days: float | tuple[float, ...] | str | None) -> tuple[float, ...]:
 
 
 def resolved(config: ModelConfig, family: str) -> ModelConfig:
-    """The configuration with every "auto" decided."""
+    """The configuration with every "auto" decided that the family decides."""
     days = config.popularity_days
     if days == "auto":
         days = POPULARITY_DAYS if family == "choice" else None
@@ -299,7 +299,7 @@ def resolved(config: ModelConfig, family: str) -> ModelConfig:
     follows = family == "choice" if config.succession == "auto" else config.succession
     alike = family == "choice" if config.likeness == "auto" else config.likeness
     rates = family != "choice" if config.rates == "auto" else config.rates
-    moves = family == "choice" if config.event_drift == "auto" else config.event_drift
+    moves = True if family == "choice" and config.event_drift == "auto" else config.event_drift
     return replace(
         config,
         emission=cast(EmissionName, family),

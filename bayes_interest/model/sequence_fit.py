@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from bayes_interest.model.parameters import (
     item_terms,
 )
 from bayes_interest.model.problem import Problem
-from bayes_interest.model.softmax import draw_sample
+from bayes_interest.model.softmax import Sample, draw_sample
 from bayes_interest.progress import bar, shown_if
 
 RATE, GRADIENT_NORM = 3e-3, 1.0
@@ -36,11 +37,13 @@ SPARE = 1.05
 """Windows are cut anew in every epoch, and may be a few more than at first."""
 MIN_STEPS, LEAST_BATCH, BATCH_EVENTS = 200, 256, 4096
 DROPOUT = 0.2
-N_CANDIDATES = 512
+N_CANDIDATES = 4096
 READ_ONLY = 10
 """Events that a window reads before those it predicts, where there are so many."""
 POOL = 16
 """Windows of so many batches are put in order of length, so that little is padding."""
+ROWS = 512
+"""Events whose logits of all items are in memory at once."""
 ITEM_SIDE = ("weight", "offset_weight", "offset", "residual")
 
 
@@ -122,25 +125,63 @@ class _Run:
             found = batch.with_context(layout, values, items.vectors, DROPOUT).context
             assert found is not None
             context = found[wanted]
-            index, log_weight = self._candidates()
-            table = context @ items.vectors[index].T
-        table = table.to(items.offsets) + (items.offsets[index] + log_weight)
-        table = table.masked_fill(index == chosen[:, None], -torch.inf)
+            sample = self._candidates()
+            if sample is None:
+                loss: Tensor = SoftmaxLoss.apply(context, items.vectors, items.offsets, chosen)
+                return loss
+            table = context @ items.vectors[sample.index].T
+        table = table.to(items.offsets) + (items.offsets[sample.index] + sample.log_weight)
+        table = table.masked_fill(sample.index == chosen[:, None], -torch.inf)
         own = (context * items.vectors[chosen]).sum(1) + items.offsets[chosen]
         return (torch.logaddexp(torch.logsumexp(table, 1), own) - own).mean()
 
-    def _candidates(self) -> tuple[Tensor, Tensor]:
-        """Some items, or all where they are few, and the correction of their logits."""
+    def _candidates(self) -> Sample | None:
+        """Some items, and the correction of their logits; None where they are few: all."""
         frequency = self.problem.frequency
         if len(frequency) <= N_CANDIDATES:
-            everything = torch.arange(len(frequency), device=frequency.device)
-            return everything, torch.zeros_like(frequency)
-        sample = draw_sample(frequency, N_CANDIDATES, self.generator)
-        return sample.index, sample.log_weight
+            return None
+        return draw_sample(frequency, N_CANDIDATES, self.generator)
 
     def snapshot(self) -> Globals:
         """A detached copy of what is trained."""
         return {name: value.detach().clone() for name, value in self.values.items()}
+
+
+class SoftmaxLoss(torch.autograd.Function):
+    """Mean of minus log softmax of `context @ vectors.T + offsets` at what was chosen.
+
+    Loss and gradient of some rows at a time: the table of all events and items is never kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, context: Tensor, vectors: Tensor, offsets: Tensor, chosen: Tensor
+    ) -> Tensor:
+        """Of contexts (event, D), vectors (item, D), offsets (item,) and choices (event,)."""
+        kind = torch.bfloat16 if half_is_fast(context) else vectors.dtype
+        rows, columns = context.detach().to(kind), vectors.detach().to(kind)
+        by_context = torch.empty_like(context, dtype=vectors.dtype)
+        by_vectors, by_offsets = torch.zeros_like(vectors), torch.zeros_like(offsets)
+        total = offsets.new_zeros(())
+        for at in range(0, len(rows), ROWS):
+            some, own = rows[at : at + ROWS], chosen[at : at + ROWS, None]
+            log_prob = torch.log_softmax((some @ columns.T).to(offsets).add_(offsets.detach()), 1)
+            total -= log_prob.gather(1, own).sum()
+            away = log_prob.exp_()
+            away.scatter_add_(1, own, away.new_full(own.shape, -1.0))
+            by_offsets += away.sum(0)
+            slopes = away.to(kind)
+            by_context[at : at + ROWS] = slopes @ columns
+            by_vectors += slopes.T @ some
+        ctx.save_for_backward(by_context.to(context), by_vectors, by_offsets)
+        return total / len(rows)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        """What `forward` found, scaled."""
+        found = ctx.saved_tensors
+        each = slope / len(found[0])
+        return *(each.to(part) * part for part in found), None
 
 
 def _trained(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -195,10 +196,11 @@ def _learned(
             f"ModelConfig(context_layers=...) with emission='choice' (this is {kind}), "
             "or leave it at 0"
         )
-    if fit.n_members not in ("auto", 1) and ready.config.context_layers != "auto":
-        check_members(_problem(ready, device), fit)  # before the work, not after it
+    if fit.n_members not in ("auto", 1):  # before the work, not after it
+        check_members(_problem(_with(ready, _left_open(ready)), device), fit)
     with seeded(fit.seed, device):
-        ready, full, chosen, held, notes = _choose_context(ready, device, fit)
+        best = _choose(ready, device, fit)
+        ready, full, chosen, held = best.ready, best.full, best.chosen, best.shift
         result = chosen
         if held is None or fit.refit:
             result = _fitted(
@@ -214,7 +216,7 @@ def _learned(
         chosen.best_epoch,
         chosen.stopped_early,
         time.perf_counter() - began,
-        tuple(notes),
+        tuple(best.notes),
     )
     posterior = _posterior(ready, full, result, summary, 0.0 if held is None else held, encoder)
     return absorb(with_members(posterior, full, fit), ready.history)
@@ -271,26 +273,46 @@ def _problem(ready: Prepared, device: torch.device) -> Problem:
     return Problem(make_layout(ready, features.shape[1]), on_device, use, texts)
 
 
-def _choose_context(
-    ready: Prepared, device: torch.device, fit: FitConfig
-) -> tuple[Prepared, Problem, GlobalFit, float | None, list[str]]:
-    """The fit before the held-back slice, with or without a context network as the slice likes.
+LEFT_OPEN: dict[str, tuple[Any, Any]] = {"event_drift": (False, True), "context_layers": (0, 1)}
+"""Fields that may still be "auto" when a fit begins: without, and with."""
 
-    Without a slice to ask, "auto" is none.
+
+def _with(ready: Prepared, fields: dict[str, Any]) -> Prepared:
+    return replace(ready, config=replace(ready.config, **fields))
+
+
+def _left_open(ready: Prepared) -> dict[str, Any]:
+    """What the held-back slice is to decide, without it for a start."""
+    return {
+        name: pair[0] for name, pair in LEFT_OPEN.items() if getattr(ready.config, name) == "auto"
+    }
+
+
+class _Trial:
+    """The fit before the held-back slice, and what the slice says of it."""
+
+    def __init__(self, ready: Prepared, device: torch.device, fit: FitConfig) -> None:
+        self.ready, self.full = ready, _problem(ready, device)
+        self.chosen, self.shift, self.notes = _choose_epochs(ready, self.full, fit)
+        self.loss = min((record.held_back_loss for record in self.chosen.epochs), default=math.inf)
+
+
+def _choose(ready: Prepared, device: torch.device, fit: FitConfig) -> _Trial:
+    """The fit before the held-back slice, with what is left open as the slice likes better.
+
+    One after the other; without a slice to ask, it is left out.
     """
-    layers = ready.config.context_layers
-    trials, losses, notes = [], [], []
-    for number in (0, 1) if layers == "auto" else (layers,):
-        one = replace(ready, config=replace(ready.config, context_layers=number))
-        full = _problem(one, device)
-        trials.append((one, full, *_choose_epochs(one, full, fit)))
-        chosen, held = trials[-1][2:4]
-        if held is None:
-            break
-        losses.append(min(record.held_back_loss for record in chosen.epochs))
-        notes.append(f"context_layers={number}: held-back loss {losses[-1]:.4f}")
-    best = trials[int(np.argmin(losses)) if losses else 0]
-    return (*best[:4], best[4] + (notes if layers == "auto" else []))
+    still = _left_open(ready)
+    best, notes = _Trial(_with(ready, still), device, fit), []
+    for name in still if best.shift is not None else {}:
+        without = best
+        with_it = _Trial(_with(best.ready, {name: LEFT_OPEN[name][1]}), device, fit)
+        for trial in (without, with_it):
+            value = getattr(trial.ready.config, name)
+            notes.append(f"{name}={value}: held-back loss {trial.loss:.4f}")
+        best = min(without, with_it, key=lambda trial: trial.loss)
+    best.notes += notes
+    return best
 
 
 def _choose_epochs(

@@ -48,8 +48,8 @@ events, predicted from the state after the last train event without absorbing an
 predictors get their exact mean and variance under its guide.
 
 Ours is `InterestModel.fit` from a data frame with `PrecomputedVectors`, reading, checking and the
-last filter included; `ModelConfig(rates=False)`, as the definition has no running rates. Rivals get
-arrays that are ready, and their time is that of `SVI.step` alone. Both rivals: `AutoNormal`
+last filter included; `ModelConfig(rates=False, event_drift=False)`, as the definition has neither.
+Rivals get arrays that are ready, and their time is that of `SVI.step` alone. Both: `AutoNormal`
 (mean-field) over all globals and states, Adam, one draw a step, every event in every step, no
 padding (all users have as many events), no loop over time: over increments, states being their
 running sum, and over states ("centred"); learning rates
@@ -118,7 +118,7 @@ def measure(quick: bool, data: Path) -> list[Row]:
 
 def fitted(task: Task, **run: Any) -> bi.InterestModel:
     """Our fit as people call it."""
-    config = bi.ModelConfig(emission="bernoulli", state_dim=task.dim, rates=False)
+    config = bi.ModelConfig("bernoulli", task.dim, rates=False, event_drift=False)
     model = bi.InterestModel(config, bi.PrecomputedVectors(task.vectors))
     return model.fit(task.train.frame, config=bi.FitConfig(progress=False, **run))
 

@@ -17,7 +17,13 @@ from bayes_interest.model.context import Tokens, context_of_steps
 from bayes_interest.model.parameters import Globals, Layout, item_terms
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.seeding import seeded
-from bayes_interest.model.sequence_fit import READ_ONLY, fit_sequence, trains_first, windows
+from bayes_interest.model.sequence_fit import (
+    READ_ONLY,
+    SoftmaxLoss,
+    fit_sequence,
+    trains_first,
+    windows,
+)
 
 LAYOUT = Layout(
     "choice",
@@ -104,6 +110,29 @@ def test_it_learns_what_follows_what(n_items: int, monkeypatch: pytest.MonkeyPat
     values, epoch = fit_sequence(task, RUN)
     assert epoch == RUN.context_epochs
     assert loss_of(task, values) < 0.25 * np.log(n_items)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_loss_of_all_items_is_cross_entropy(
+    half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Value and slopes, some rows at a time with some left over."""
+    monkeypatch.setattr(sequence_fit, "ROWS", 7)
+    monkeypatch.setattr(sequence_fit, "half_is_fast", lambda _: half)
+    rng = torch.Generator().manual_seed(2)
+    chosen = torch.randint(9, (23,), generator=rng)
+    shapes = [(23, 4), (9, 4), (9,)]
+    ours = [torch.randn(shape, generator=rng).requires_grad_() for shape in shapes]
+    theirs = [part.detach().clone().requires_grad_() for part in ours]
+    found = SoftmaxLoss.apply(*ours, chosen)
+    context, vectors, offsets = theirs
+    wanted = torch.nn.functional.cross_entropy(context @ vectors.T + offsets, chosen)
+    (3.0 * found).backward()
+    (3.0 * wanted).backward()
+    close = {"rtol": 0.0, "atol": 0.02 if half else 1e-6}  # eight bits of mantissa
+    torch.testing.assert_close(found, wanted, **close)
+    for part, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(part.grad, other.grad, **close)
 
 
 def test_where_nothing_follows_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,15 @@ def test_max_epochs() -> None:
     assert distance(run(max_epochs=1, holdout=0.0)) < distance(run(max_epochs=6, holdout=0.0))
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+def test_so_few_steps(epochs: int) -> None:
+    """One user is one batch; torch's schedule divides by zero where its rise has no length."""
+    events = simulation("bernoulli").events.frame
+    alone = events[events["user_id"] == events["user_id"].iloc[0]]
+    config = FitConfig(max_epochs=epochs, holdout=0.0, n_members=1, progress=False)
+    assert len(fit(alone, "bernoulli", config).fit_report()) == epochs
+
+
 def test_learning_rate() -> None:
     slow, fast = (run(learning_rate=rate, holdout=0.0) for rate in (1e-3, 3e-2))
     assert distance(slow) < distance(fast)
