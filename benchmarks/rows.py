@@ -9,6 +9,7 @@ import platform
 import re
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -78,11 +79,19 @@ def run_apart(
 
 
 def logged(work: Callable[..., None], args: tuple[Any, ...], log: Path) -> None:
-    """What the process says goes to a file."""
+    """What the process says goes to a file. It ends with the one that waits for it."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     work(*args)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def encode_texts(data: Path, task: str) -> None:
