@@ -144,9 +144,9 @@ class FitConfig:
     batch_events: int = 4096
     """Events of a mini-batch of whole user histories, padding included."""
     context_epochs: int = 0
-    """choice with a context: passes over the log at most that train network and items first, as a
-    sequence model by themselves; 0 trains them beside the states. Meant for large logs: compare
-    the held-back losses."""
+    """choice with a context: passes over the log that train network and items first, as a sequence
+    model by themselves (the best one is kept); 0 trains them beside the states. Meant for large
+    logs: compare the held-back losses."""
     site_steps: int = 4
     """Natural-gradient steps on the sites per visit of a batch (bernoulli, rating). With one or two
     the sites lag behind the globals, and drift scales can run away."""

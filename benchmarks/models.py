@@ -31,7 +31,7 @@ FIT: dict[str, dict[str, Any]] = {
     "completejourney/choice": {"max_epochs": 8},
     "stackexchange-small/choice": {"max_epochs": 20},
     "ml-1m-order/choice": {
-        "context_epochs": 25,
+        "context_epochs": 12,
         "max_epochs": 2,
         "batch_events": 1024,
         "holdout": 0.005,  # an event of each user

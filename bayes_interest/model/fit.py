@@ -63,6 +63,7 @@ class GlobalFit:
     beliefs: Belief | None = None  # at the best epoch, where one was looked for
     context_epochs: int = 0  # of the network that was trained before
     context_scale: float = 1.0  # by which the held-back slice had the context multiplied
+    item_spread: float = 1.0  # by which it has the items' covariances multiplied
 
     def to_frame(self) -> pd.DataFrame:
         """One row per epoch."""

@@ -61,8 +61,9 @@ def fit_sequence(
 ) -> tuple[Globals, int]:
     """Item side and network after the best epoch, and which that was.
 
-    With `validate` it is that of the lowest held-back loss, and the end comes `config.patience`
-    epochs after it; otherwise number `n_epochs` or the last.
+    With `validate` it is that of the lowest held-back loss, otherwise number `n_epochs` or the
+    last. All are run: while the rate is high the held-back loss stands still or rises, and falls
+    in the end with the rate.
     """
     run, last = _Run(problem, config), n_epochs or config.context_epochs
     best: tuple[float, Globals, int] | None = None
@@ -75,8 +76,6 @@ def fit_sequence(
             held_back = validate(run.rest | run.snapshot())
             if best is None or held_back < best[0]:
                 best = held_back, run.snapshot(), epoch
-            elif epoch - best[2] >= config.patience:
-                break
     return (run.snapshot(), last) if best is None else best[1:]
 
 

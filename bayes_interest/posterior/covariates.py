@@ -31,6 +31,7 @@ class Tuned:
     weight: Tensor | None  # (covariate,), None without covariates
     cold_shift: float  # logit of items without an earlier event
     context_scale: float = 1.0  # by which the context is multiplied
+    item_spread: float = 1.0  # by which the items' covariances are multiplied
 
 
 def tune_covariates(posterior: Posterior, found: Forecasts) -> Tuned:

@@ -41,6 +41,7 @@ from bayes_interest.model.seeding import seeded
 from bayes_interest.model.sequence_fit import fit_sequence, trains_first
 from bayes_interest.model.text_posterior import with_text_variance
 from bayes_interest.posterior.covariates import Tuned, tune_covariates
+from bayes_interest.posterior.item_spread import tuned_spread
 from bayes_interest.posterior.online import absorb, filter_history, restarted, sequence_loss
 from bayes_interest.posterior.posterior import FitSummary, Member, Posterior, cold_items
 from bayes_interest.posterior.predict import held_back_loss
@@ -207,6 +208,7 @@ def _learned(
                 ready, full, fit, None, _given(chosen), chosen if held is not None else None
             )
             result = _scaled(result, chosen.context_scale)
+            result = replace(result, item_spread=chosen.item_spread)
             if can_integrate(full):
                 item_cov, text_cov = integrated_covs(full, result.values)
                 result = replace(result, item_cov=item_cov, text_cov=text_cov)
@@ -335,7 +337,7 @@ def _choose_epochs(
     if not usable:
         return none, None, ["the log is too small to hold back a slice of time"]
     part = full.before(early, n_items)
-    watch = _Watch(ready, part, full, early)
+    watch = _Watch(ready, part, full, early, spread=not draws_all(full) or fit.n_members == 1)
     chosen, tuned = _search(ready, part, fit, watch, {})
     if full.layout.rates and bool(chosen.values[COVARIATES].any()):
         # The states had to carry what the rates foretell: once more, without that load.
@@ -354,6 +356,7 @@ def _search(
     tuned = watch.tuned(chosen)
     if tuned.weight is not None:
         chosen = replace(chosen, values=chosen.values | {COVARIATES: tuned.weight})
+    chosen = replace(chosen, item_spread=tuned.item_spread)
     return _scaled(chosen, tuned.context_scale), tuned
 
 
@@ -409,8 +412,10 @@ def _varied(full: Problem, early: np.ndarray) -> bool:
 class _Watch:
     """One-step-ahead loss on the held-back slice, from the states before it."""
 
-    def __init__(self, ready: Prepared, part: Problem, full: Problem, early: np.ndarray) -> None:
-        self.ready, self.part, self.full = ready, part, full
+    def __init__(
+        self, ready: Prepared, part: Problem, full: Problem, early: np.ndarray, spread: bool
+    ) -> None:
+        self.ready, self.part, self.full, self.spread = ready, part, full, spread
         self.late = full.history.take(~early)
         self.last = np.full(part.history.n_users, np.nan)
         np.fmax.at(self.last, part.history.user_index, part.history.seconds)
@@ -441,11 +446,19 @@ class _Watch:
         return sequence_loss(self._posterior(values, belief, None), self.late)
 
     def tuned(self, chosen: GlobalFit) -> Tuned:
-        """Covariates' weights, and the logit of items without earlier events, by the slice."""
+        """How unsure items are, covariates' weights, and more, as the slice likes them."""
         assert chosen.beliefs is not None
         posterior = self._posterior(chosen.values, chosen.beliefs, chosen.item_cov)
+        features, spread = self.full.features, 1.0
+        cov = with_text_variance(
+            posterior.layout, posterior.values, posterior.item_cov, features, chosen.text_cov
+        )
+        posterior = replace(posterior, item_cov=cov)
+        if self.spread:  # draws of all globals know items and states together
+            spread = tuned_spread(posterior, self.late)
+            posterior = replace(posterior, item_cov=spread * cov)
         found, _, _ = filter_history(posterior, self.late)
-        return tune_covariates(posterior, found)
+        return replace(tune_covariates(posterior, found), item_spread=spread)
 
 
 def _shell(ready: Prepared, full: Problem, **parts: Any) -> Posterior:
@@ -495,4 +508,10 @@ def _posterior(
     )
     features = torch.as_tensor(shell.standardizer.apply(ready.embedded)).to(full.features)
     cov = with_text_variance(shell.layout, shell.values, shell.item_cov, features, result.text_cov)
-    return replace(shell, features=features, has_text=ready.embedded.known, item_cov=cov)
+    return replace(
+        shell,
+        features=features,
+        has_text=ready.embedded.known,
+        item_cov=result.item_spread * cov,
+        item_spread=result.item_spread,
+    )

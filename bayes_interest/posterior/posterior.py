@@ -66,6 +66,7 @@ class Posterior:
     encoder_spec: dict[str, Any] | None
     members: tuple[Member, ...] = ()  # `belief.members` are the states at each
     recalibration: ProbabilityMap | None = None  # of every probability that is given out
+    item_spread: float = 1.0  # factor of `item_cov`, of new items too; see `item_spread.py`
 
     @cached_property
     def each(self) -> tuple[Posterior, ...]:
@@ -143,7 +144,7 @@ class Posterior:
         fresh = with_text_variance(
             self.layout, self.values, parts["item_cov"][-new:], features, self.text_cov
         )
-        parts["item_cov"] = torch.cat((self.item_cov, fresh))
+        parts["item_cov"] = torch.cat((self.item_cov, self.item_spread * fresh))
         members = [cold_items(self.layout, one.values, one.item_cov, new) for one in self.members]
         parts["members"] = tuple(Member(one["values"], one["item_cov"]) for one in members)
         return replace(

@@ -201,6 +201,7 @@ def _settings(posterior: Posterior) -> dict[str, Any]:
         "kinds": posterior.vocabulary.kinds,
         "levels": posterior.vocabulary.levels,
         "cold_shift": posterior.cold_shift,
+        "item_spread": posterior.item_spread,
         "n_users": posterior.history.n_users,
         "summary": asdict(posterior.summary),
         "encoder_spec": posterior.encoder_spec,
@@ -289,6 +290,7 @@ def _rebuild(parts: dict[str, Any], device: torch.device) -> Posterior:
         encoder_spec=settings["encoder_spec"],
         members=_members(tensors, settings["values"]),
         recalibration=_map(settings.get("recalibration"), arrays),
+        item_spread=settings.get("item_spread", 1.0),
     )  # fmt: skip
 
 

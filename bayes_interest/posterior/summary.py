@@ -24,7 +24,7 @@ from bayes_interest.schema import LOWER, MEAN, SD, UPPER
 
 PARAMETER, DIMENSION, UNIT, MEANING = "parameter", "dimension", "unit", "meaning"
 COLUMNS = [PARAMETER, DIMENSION, MEAN, SD, LOWER, UPPER, UNIT, MEANING]
-COLD_SHIFT = "cold_item_shift"
+COLD_SHIFT, ITEM_SPREAD = "cold_item_shift", "item_spread"
 DAYS_PER_YEAR = 365.25
 
 
@@ -49,6 +49,8 @@ def summary(posterior: Posterior, prob: float) -> pd.DataFrame:
             rows.append([name, label, *shown, about.unit, meaning])
     if posterior.cold_shift:
         rows.append(_cold(posterior.cold_shift))
+    if posterior.item_spread != 1.0:
+        rows.append(_item_spread(posterior.item_spread))
     table_of = pd.DataFrame(rows, columns=COLUMNS)
     table_of.attrs = {
         "emission": posterior.layout.emission,
@@ -62,6 +64,12 @@ def _cold(shift: float) -> list[object]:
     """choice: what the fit learned of items that nobody has met yet."""
     meaning = "Added to the predictor of items without an earlier event."
     return [COLD_SHIFT, "", shift, *[float("nan")] * 3, "logits", meaning]
+
+
+def _item_spread(factor: float) -> list[object]:
+    """bernoulli, rating: what the fit learned of how sure items are."""
+    meaning = "Factor of what is left unsure of all items, from the held-back slice of time."
+    return [ITEM_SPREAD, "", factor, *[float("nan")] * 3, "variance ratio", meaning]
 
 
 def _meaning(posterior: Posterior, name: str, label: str, value: float) -> str:

@@ -71,10 +71,12 @@ def item_cov_parts(posterior: Posterior, item: int) -> tuple[Tensor, Tensor]:
 
     `with_text_variance` made a variance `b` into `B = b + c b^2`, `c` the text's variance over the
     prior's squared; undone here. Without residuals the text's variance is added as it is.
+    `item_spread` then multiplied both.
     """
-    whole, cov = posterior.item_cov[item].double(), posterior.text_cov.double()
+    given, cov = posterior.item_cov[item].double(), posterior.text_cov.double()
     if not cov.numel():
-        return whole, torch.zeros_like(whole)
+        return given, torch.zeros_like(given)
+    whole = given / posterior.item_spread
     layout, values = posterior.layout, posterior.values
     scaled = posterior.features[item].double() / math.sqrt(layout.embed_dim)
     spread = torch.einsum("e,kef,f->k", scaled, cov, scaled)[[0] * layout.state_dim + [1]]
@@ -87,5 +89,5 @@ def item_cov_parts(posterior: Posterior, item: int) -> tuple[Tensor, Tensor]:
     bare = 2.0 * known / (1.0 + (1.0 + 4.0 * c * known).sqrt())
     if not layout.residuals:
         bare[:-1] = known[:-1] - spread[:-1]
-    text = known - bare
-    return whole, text if whole.ndim == 1 else torch.diag(text)
+    text = posterior.item_spread * (known - bare)
+    return given, text if given.ndim == 1 else torch.diag(text)

@@ -215,6 +215,7 @@ def test_settings_are_kept(
         summary=replace(old.summary, epochs=epochs, notes=("ü", "b")),
         encoder_spec=spec,
         cold_shift=-1 / 3,
+        item_spread=2 / 7,
         config=replace(old.config, half_life_days=1 / 7, n_candidates=5),
     )
     assert_same(before, round_trip(before, tmp_path))
