@@ -36,6 +36,8 @@ from bayes_interest.schema import P_ABOVE, P_LEVEL, P_TIED, P_TOP, TOP_HIT
 
 TABLE_SIZE = 2_000_000
 OUTCOME_SEED = DRAW_SEED + 1_000_003
+TIE = 1e-6
+"""Scores this close, relatively, are tied: the last bits of a product depend on an item's place."""
 """Draws of outcomes share no noise with those of the exposure."""
 
 
@@ -181,7 +183,7 @@ class _Ranker:
         own = torch.as_tensor(self.history.item_index[part], dtype=torch.long, device=scores.device)
         row = torch.arange(len(part), device=scores.device)
         mine = scores[row, own][:, None]
-        competes = scores >= mine
+        competes = scores >= mine - TIE * mine.abs()
         competes[row, own] = False
         if self.exclude_seen:
             first, second = self._seen(part)

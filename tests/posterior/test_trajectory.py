@@ -106,7 +106,16 @@ def test_the_smoother_knows_more_than_the_filter_did() -> None:
     path = door.trajectory([user], None)
     first = path[path["timestamp"] == path["timestamp"].min()]
     prior = door.interest(["nobody"], at=path["timestamp"].max())
-    assert first["sd"].mean() < prior["sd"].mean()
+    # In logits: the sd of a probability is also the smaller the nearer it is to 0 or 1.
+    one, other = (width(table.set_index("item_id")) for table in (first, prior))
+    assert (one < other[one.index]).all()
+
+
+def width(table: pd.DataFrame) -> pd.Series:
+    """Of the intervals, in logits."""
+    bounds = table[["lower", "upper"]]
+    logits = np.log(bounds / (1.0 - bounds))
+    return logits["upper"] - logits["lower"]
 
 
 @pytest.mark.parametrize("emission", FAMILIES)
