@@ -156,6 +156,10 @@ class FitConfig:
     """Epochs without a better held-back log loss before stopping."""
     refit: bool = True
     """After early stopping, fit everything, held-back slice too, for the best number of epochs."""
+    item_spread: bool = False
+    """bernoulli, rating, without draws of all globals: let the held-back slice set one factor of
+    the items' covariances. Probabilities of outcomes get better; intervals of interest narrower,
+    and where they held too little before, they hold less."""
     n_members: int | Literal["auto"] = "auto"
     """Without context: draws of the global parameters over which predictions integrate; 1 keeps
     their best values, "auto": 16 where all of them can be drawn together, otherwise 1. Where they
@@ -173,6 +177,8 @@ class FitConfig:
             _check(_whole(value, 1), name, value, "a whole number >= 1")
         first = self.context_epochs
         _check(_whole(first, 0), "context_epochs", first, "a whole number >= 0")
+        spread = self.item_spread
+        _check(isinstance(spread, bool), "item_spread", spread, "True or False")
         many = self.n_members
         wanted = 'a whole number >= 1 or "auto"'
         _check(many == "auto" or _whole(many, 1), "n_members", many, wanted)

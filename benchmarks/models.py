@@ -26,7 +26,7 @@ MODEL: dict[str, dict[str, Any]] = {
 
 FIT: dict[str, dict[str, Any]] = {
     "ml-latest-small/choice": {"max_epochs": 6},
-    "ml-latest-small/liked": {"max_epochs": 8, "site_steps": 2},
+    "ml-latest-small/liked": {"max_epochs": 8, "site_steps": 2, "item_spread": True},
     "movietweetings-100k/choice": {"max_epochs": 8},
     "completejourney/choice": {"max_epochs": 8},
     "stackexchange-small/choice": {"max_epochs": 20},

@@ -337,7 +337,8 @@ def _choose_epochs(
     if not usable:
         return none, None, ["the log is too small to hold back a slice of time"]
     part = full.before(early, n_items)
-    watch = _Watch(ready, part, full, early, spread=not draws_all(full) or fit.n_members == 1)
+    points = fit.n_members == 1 or not draws_all(full)
+    watch = _Watch(ready, part, full, early, spread=fit.item_spread and points)
     chosen, tuned = _search(ready, part, fit, watch, {})
     if full.layout.rates and bool(chosen.values[COVARIATES].any()):
         # The states had to carry what the rates foretell: once more, without that load.
@@ -449,13 +450,13 @@ class _Watch:
         """How unsure items are, covariates' weights, and more, as the slice likes them."""
         assert chosen.beliefs is not None
         posterior = self._posterior(chosen.values, chosen.beliefs, chosen.item_cov)
-        features, spread = self.full.features, 1.0
-        cov = with_text_variance(
-            posterior.layout, posterior.values, posterior.item_cov, features, chosen.text_cov
-        )
-        posterior = replace(posterior, item_cov=cov)
-        if self.spread:  # draws of all globals know items and states together
-            spread = tuned_spread(posterior, self.late)
+        spread = 1.0
+        if self.spread:
+            layout, features = posterior.layout, self.full.features
+            cov = with_text_variance(
+                layout, posterior.values, posterior.item_cov, features, chosen.text_cov
+            )
+            spread = tuned_spread(replace(posterior, item_cov=cov), self.late)
             posterior = replace(posterior, item_cov=spread * cov)
         found, _, _ = filter_history(posterior, self.late)
         return replace(tune_covariates(posterior, found), item_spread=spread)

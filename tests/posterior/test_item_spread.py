@@ -26,7 +26,8 @@ SCALAR: tuple[EmissionName, ...] = ("bernoulli", "rating")
 
 
 def fitted(emission: EmissionName, **options: object) -> InterestModel:
-    run = {"max_epochs": 3, "holdout": 0.3, "n_members": 1, "progress": False} | options
+    run = {"holdout": 0.3, "n_members": 1, "item_spread": True} | options
+    run = {"max_epochs": 3, "progress": False} | run
     return fit(simulation(emission).events, emission, FitConfig(**run))  # type: ignore[arg-type]
 
 
@@ -90,7 +91,7 @@ def test_the_slice_sets_it_for_old_and_new_items(
     log = simulation(emission).events.frame
     last = log["item_id"].unique()[-1:]
     rest, new = log[~log["item_id"].isin(last)], pd.DataFrame({"item_id": last, "text": ""})
-    config = FitConfig(max_epochs=3, n_members=1, progress=False)
+    config = FitConfig(max_epochs=3, n_members=1, item_spread=True, progress=False)
     doors = []
     for factor in (1.0, 0.4):
         monkeypatch.setattr("bayes_interest.posterior.learn.tuned_spread", lambda *_, f=factor: f)
@@ -114,6 +115,16 @@ def test_the_slice_sets_it_for_old_and_new_items(
 def test_draws_of_all_globals_need_none() -> None:
     """Their items and states are known together."""
     assert fitted("bernoulli", n_members="auto").posterior.item_spread == 1.0
+
+
+def test_only_if_asked() -> None:
+    assert fitted("bernoulli", item_spread=False).posterior.item_spread == 1.0
+
+
+def test_it_is_shown() -> None:
+    door = fitted("rating")
+    row = door.summary().set_index("parameter").loc["item_spread"]
+    assert row["mean"] == door.posterior.item_spread
 
 
 def test_without_a_slice_there_is_none() -> None:

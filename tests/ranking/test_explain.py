@@ -229,7 +229,6 @@ def test_time_adds_to_the_walk_alone() -> None:
 def test_text_weights_get_the_variance_that_they_added() -> None:
     posterior = model("bernoulli").posterior
     covs = [item_cov_parts(posterior, item) for item in range(posterior.layout.n_items)]
-    assert posterior.item_spread != 1.0
     bare = torch.stack([whole - text for whole, text in covs]) / posterior.item_spread
     again = with_text_variance(
         posterior.layout, posterior.values, bare.float(), posterior.features, posterior.text_cov
