@@ -1,8 +1,8 @@
 """How unsure items are, set by the one-step-ahead predictions of a later slice of time.
 
 Around point estimates of the globals, items and users' states are known independently of each
-other. But an event tells of their product: what it leaves open of the one it leaves open of the
-other, and to count both in full is to be too unsure. On which log by how much, the slice says.
+other, though an event tells of their product. To count both in full can make probabilities of
+outcomes too unsure; on which log by how much, the slice says.
 """
 
 from __future__ import annotations

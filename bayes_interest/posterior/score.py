@@ -36,9 +36,9 @@ from bayes_interest.schema import P_ABOVE, P_LEVEL, P_TIED, P_TOP, TOP_HIT
 
 TABLE_SIZE = 2_000_000
 OUTCOME_SEED = DRAW_SEED + 1_000_003
+"""Draws of outcomes share no noise with those of the exposure."""
 TIE = 1e-6
 """Scores this close, relatively, are tied: the last bits of a product depend on an item's place."""
-"""Draws of outcomes share no noise with those of the exposure."""
 
 
 @dataclass(frozen=True)

@@ -229,13 +229,11 @@ def test_time_adds_to_the_walk_alone() -> None:
 def test_text_weights_get_the_variance_that_they_added() -> None:
     posterior = model("bernoulli").posterior
     covs = [item_cov_parts(posterior, item) for item in range(posterior.layout.n_items)]
-    bare = torch.stack([whole - text for whole, text in covs]) / posterior.item_spread
+    bare = torch.stack([whole - text for whole, text in covs])
     again = with_text_variance(
         posterior.layout, posterior.values, bare.float(), posterior.features, posterior.text_cov
     )
-    torch.testing.assert_close(
-        posterior.item_spread * again, posterior.item_cov, rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(again, posterior.item_cov, rtol=1e-4, atol=1e-6)
     assert max(float(text.diagonal().max()) for _, text in covs) > 1e-3
 
 
