@@ -18,7 +18,7 @@ MODEL: dict[str, dict[str, Any]] = {
         "state_dim": 128,
         "popularity_days": None,  # its timestamps are places in a sequence
         "context_layers": 2,
-        "context_dim": 128,
+        "context_dim": 256,
         "n_candidates": 1000,
     },
 }

@@ -20,6 +20,7 @@ WRONG = "factorised"
 CASES = {
     "bernoulli": (Design("bernoulli"), "smoother"),
     "rating": (Design("rating"), "smoother"),
+    "choice": (Design("choice"), "smoother"),
     "bernoulli, wrong guide": (Design("bernoulli"), WRONG),
 }
 HEAD = """# Simulation-based calibration

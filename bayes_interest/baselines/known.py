@@ -12,7 +12,7 @@ from bayes_interest.config import ModelConfig
 from bayes_interest.events.history import History, join_histories, make_history
 from bayes_interest.events.read import EventLog, ItemTable
 from bayes_interest.model.prepare import Vocabulary, log_history
-from bayes_interest.posterior.learn import prepare
+from bayes_interest.posterior.ready import prepare
 from bayes_interest.schema import ITEM_ID, USER_ID
 from bayes_interest.text.encoder import Encoder
 

@@ -15,7 +15,7 @@ from bayes_interest.baselines.base import evenly
 from bayes_interest.baselines.timeline import Timeline
 from bayes_interest.config import FitConfig
 from bayes_interest.model.seeding import seeded
-from bayes_interest.posterior.learn import resolve_device
+from bayes_interest.posterior.ready import resolve_device
 from bayes_interest.progress import bar, shown_if
 
 TEXT_DIM = 64

@@ -23,8 +23,10 @@ from torch import Tensor
 from bayes_interest.config import FitConfig
 from bayes_interest.errors import ConfigError, InputError
 from bayes_interest.model.batch import Batch
+from bayes_interest.model.collapsed_choice import smoothed_choices
 from bayes_interest.model.elbo import Chains, fit_chains
 from bayes_interest.model.fit import fit_globals
+from bayes_interest.model.generative import Design as WorldDesign
 from bayes_interest.model.members import SWEEPS, drawn_points
 from bayes_interest.model.parameters import Globals, Layout, item_terms
 from bayes_interest.model.problem import Problem
@@ -36,6 +38,7 @@ from bayes_interest.progress import bar, shown_if
 RUN, QUANTITY, RANK, N_DRAWS = "run", "quantity", "rank", "n_draws"
 LONG, SHORT = 0, 1
 GUIDES = ("smoother", "factorised")
+FAMILIES = ("bernoulli", "rating", "choice")
 BAND_DRAWS = 2_000
 RUN_FIT = FitConfig(max_epochs=25, learning_rate=0.1, progress=False)
 
@@ -57,12 +60,13 @@ class Design:
 
     def __post_init__(self) -> None:
         """Check the family."""
-        if self.emission not in ("bernoulli", "rating"):
-            raise ConfigError(f"emission={self.emission!r}: expected bernoulli or rating")
+        if self.emission not in FAMILIES:
+            names = ", ".join(FAMILIES)
+            raise ConfigError(f"emission={self.emission!r}: expected one of {names}")
 
     @property
     def layout(self) -> Layout:
-        """The model; one more item is cold."""
+        """The model. One more item is cold; of a choice it is one more candidate."""
         return Layout(
             self.emission,
             self.state_dim,
@@ -100,11 +104,13 @@ def sbc(
 
     Raises:
         InputError: a file of another design or seed.
-        ConfigError: an unknown guide or an impossible number.
+        ConfigError: an unknown guide, the factorised one for choice, or an impossible number.
     """
     design = design or Design()
     if guide not in GUIDES:
         raise ConfigError(f"guide={guide!r}: expected one of {', '.join(GUIDES)}")
+    if guide == "factorised" and design.emission == "choice":
+        raise ConfigError("guide='factorised': not for choice; expected smoother")
     if min(n_runs, n_draws, workers) < 1 or sweeps < 0:
         raise ConfigError("expected n_runs, n_draws, workers >= 1 and sweeps >= 0")
     setting = {**asdict(design), N_DRAWS: n_draws, "sweeps": sweeps, "guide": guide, "seed": seed}
@@ -154,11 +160,10 @@ def ranks_of_run(
     drawn, own = np.random.SeedSequence((seed, run)).generate_state(2).tolist()
     world = design.world(drawn)
     values, states = posterior_draws(world, n_draws, sweeps, guide, own)
-    truth = quantities(world.design.batch, world.design.features, world.values, world.states)
+    truth = quantities(world.design, world.values, world.states)
     drawn = [
         quantities(
-            world.design.batch,
-            world.design.features,
+            world.design,
             {name: value[draw].double() for name, value in values.items()},
             states[draw].double(),
         )
@@ -178,17 +183,43 @@ def posterior_draws(
     problem, run = Problem(layout, features, world.history), replace(RUN_FIT, seed=seed)
     start = fit_globals(problem, run).values
     whitened, point = drawn_points(problem, start, n_draws, seed, sweeps)
-    own = world.design.batch.to(torch.float32).users(slice(0, 2))
-    chains = chains_at(whitened, features, own, point)
+    own, found = world.design.batch.to(torch.float32).users(slice(0, 2)), whitened.values(point)
+    if layout.emission == "choice":
+        mean, cov = smoothed_of_choice(layout, features, own, found)
+    else:
+        mean, cov = smoothed_of_scalar(chains_at(whitened, features, own, point), guide)
+    generator = torch.Generator().manual_seed(seed + 1)
+    noise = torch.randn(mean.shape, generator=generator).to(mean)
+    states = mean + (square_root(cov) @ noise[..., None])[..., 0]
+    return found, states.reshape(n_draws, 2, *states.shape[1:])
+
+
+def smoothed_of_scalar(chains: Chains, guide: str) -> tuple[Tensor, Tensor]:
+    """Means (chain, step, D) and covariances of the states."""
     posterior = fit_chains(chains, None, n_steps=100, tolerance=1e-4, full=True)
     cov = posterior.smoothed.cov
     assert cov is not None
     if guide == "factorised":
         cov = factorised_cov(chains, posterior.sites.precision)
-    generator = torch.Generator().manual_seed(seed + 1)
-    noise = torch.randn(posterior.smoothed.mean.shape, generator=generator)
-    states = posterior.smoothed.mean + (square_root(cov) @ noise[..., None])[..., 0]
-    return whitened.values(point), states.reshape(n_draws, 2, *states.shape[1:])
+    return posterior.smoothed.mean, cov
+
+
+def smoothed_of_choice(
+    layout: Layout, features: Tensor, batch: Batch, values: Globals
+) -> tuple[Tensor, Tensor]:
+    """The same of the users of a batch at settings of the globals, user after user in each."""
+    means, covs = [], []
+    for draw in range(len(values["mean"])):
+        own = {name: value[draw] for name, value in values.items()}
+        items = item_terms(layout, own, features.to(own["mean"]))
+        for user in range(len(batch.mask)):
+            one = batch.users(slice(user, user + 1))
+            base = items.offsets.expand(one.mask.shape[1], -1)
+            rho, walk = one.mask[0].to(base), one.walk(layout, own)
+            mean, cov, _ = smoothed_choices(base, items.vectors, rho, one.item[0], walk)
+            means.append(mean)
+            covs.append(cov)
+    return torch.stack(means), torch.stack(covs)
 
 
 def factorised_cov(chains: Chains, precision: Tensor) -> Tensor:
@@ -202,12 +233,13 @@ def factorised_cov(chains: Chains, precision: Tensor) -> Tensor:
     return inverted
 
 
-def quantities(batch: Batch, features: Tensor, values: Globals, states: Tensor) -> dict[str, float]:
+def quantities(design: WorldDesign, values: Globals, states: Tensor) -> dict[str, float]:
     """What is ranked. Signs and rotations of the state, which nothing identifies, cancel out.
 
-    States and residuals are measured along the vector of the log's most frequent item.
+    States and residuals are measured along the vector of the log's most frequent item. Interest is
+    the linear predictor, or of choice the log probability.
     """
-    layout = _layout_of(values, features)
+    layout, batch, features = design.layout, design.batch, design.features
     items = item_terms(layout, values, features)
     shown = torch.bincount(batch.item[batch.mask], minlength=layout.n_items)
     anchor = items.vectors[int(shown.argmax())]
@@ -215,32 +247,30 @@ def quantities(batch: Batch, features: Tensor, values: Globals, states: Tensor) 
     length = int(batch.mask[LONG].sum())
     own = batch.item[LONG, :length]
     unseen = [item for item in range(layout.n_items - 1) if not bool((own == item).any())]
-    predictor = states @ items.vectors.T + items.offsets
+    predictor, nobody = states @ items.vectors.T + items.offsets, items.offsets
+    last, cold = -1, "cold item"
+    if layout.emission == "choice":
+        predictor, nobody = torch.log_softmax(predictor, -1), torch.log_softmax(nobody, -1)
+        last, cold = int(shown.argmin()), "rarest item"
     drift = values["log_drift"].sort().values
     found = {f"drift scale {i + 1}": float(scale) for i, scale in enumerate(drift)}
     found |= {
         "residual scale": float(values["log_residual_scale"]),
         "offset scale": float(values["log_offset_scale"]),
         "residual, warm item": float(values["residual"][int(shown.argmax())] @ along),
-        "residual, cold item": float(values["residual"][-1] @ along),
+        f"residual, {cold}": float(values["residual"][last] @ along),
         "state, first step": float(states[LONG, 0] @ along),
         "state, middle step": float(states[LONG, length // 2] @ along),
         "state, last step": float(states[LONG, length - 1] @ along),
         "state, two events": float(states[SHORT, 1] @ along),
         "interest, warm": float(predictor[LONG, length - 1, own[-1]]),
-        "interest, cold item": float(predictor[LONG, length - 1, -1]),
+        f"interest, {cold}": float(predictor[LONG, length - 1, last]),
         "interest, two events": float(predictor[SHORT, 1, int(shown.argmax())]),
-        "interest, new user": float(items.offsets[int(shown.argmax())]),
+        "interest, new user": float(nobody[int(shown.argmax())]),
     }
     if unseen:
         found["interest, unseen item"] = float(predictor[LONG, length - 1, unseen[0]])
     return found
-
-
-def _layout_of(values: Globals, features: Tensor) -> Layout:
-    dim, embed = values["weight"].shape
-    emission = "rating" if "raw_cuts" in values else "bernoulli"
-    return Layout(emission, dim, embed, len(features))
 
 
 def sbc_table(ranks: pd.DataFrame, prob: float = 0.99, seed: int = 0) -> pd.DataFrame:

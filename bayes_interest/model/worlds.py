@@ -35,7 +35,8 @@ class World:
 def draw_world(layout: Layout, lengths: np.ndarray, n_shown: int, days: float, seed: int) -> World:
     """Users with `lengths` (user,) events at random times over `days`; items below `n_shown`.
 
-    Items from `n_shown` on have a text and no event. Global random state is left alone.
+    Items from `n_shown` on have a text and no event; of choice all are candidates. Global random
+    state is left alone.
     """
     rng = np.random.default_rng(seed)
     n_events = int(lengths.sum())
@@ -55,10 +56,14 @@ def draw_world(layout: Layout, lengths: np.ndarray, n_shown: int, days: float, s
     found = {name: node["value"] for name, node in trace.nodes.items() if node["type"] == "sample"}
     values = {name: found[name] for name in layout.shapes()}
     states = walk_path(found["innovation"], design.batch.walk(layout, values))
-    outcome = found["outcome"].to(torch.float64) * design.batch.mask
-    design = replace(design, batch=replace(design.batch, outcome=outcome))
-    history = replace(history, outcome=outcome[design.batch.mask].numpy())
-    return World(design, history, values, states)
+    outcome, batch = found["outcome"] * design.batch.mask, design.batch
+    if layout.emission == "choice":
+        history = replace(history, item_index=outcome[batch.mask].numpy())
+        batch = replace(batch, item=outcome)
+    else:
+        batch = replace(batch, outcome=outcome.to(torch.float64))
+        history = replace(history, outcome=batch.outcome[batch.mask].numpy())
+    return World(replace(design, batch=batch), history, values, states)
 
 
 def prior_globals(layout: Layout, like: Tensor) -> Globals:

@@ -29,7 +29,7 @@ from bayes_interest.posterior.predict import (
     extra_at,
     extra_tables,
     level_cut,
-    mixture_quantile,
+    mixture_bounds,
     novelty,
     predictors,
     sigmoid_moments,
@@ -149,7 +149,7 @@ def _exact(
     mean, var, moved = (torch.stack([part[place] for part in parts]) for place in range(3))
     sd = var.clamp_min(torch.finfo(var.dtype).tiny).sqrt()
     risen = torch.special.ndtr(mean / sd).mean(0)
-    edges = [mixture_quantile(mean, var, tail) for tail in (0.5 - prob / 2.0, 0.5 + prob / 2.0)]
+    edges = mixture_bounds(mean, var, prob)
     columns = [_column(x) for x in (mean.mean(0), *edges, moved.mean(0), risen, 1.0 - risen)]
     names = {targets[0].column: targets[0].names}
     return pd.DataFrame({**names, **dict(zip(FIGURES, columns, strict=True))})

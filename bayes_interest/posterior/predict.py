@@ -7,6 +7,7 @@ mean, `lower` and `upper` its equal-tailed interval; noise of the outcome itself
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -265,9 +266,27 @@ def _raw_interval(found: Predictors, prob: float, cut: Tensor | float) -> Interv
     mean = torch.stack([one.mean - cut for one in found.members])
     var = torch.stack([one.var for one in found.members])
     first, second = (part.mean(0) for part in sigmoid_moments(mean, var))
-    edges = [mixture_quantile(mean, var, tail) for tail in (0.5 - prob / 2.0, 0.5 + prob / 2.0)]
+    edges = mixture_bounds(mean, var, prob)
     spread = (second - first**2).clamp_min(0.0).sqrt()
     return Interval(first, spread, torch.sigmoid(edges[0]), torch.sigmoid(edges[1]))
+
+
+def unseen_share(n_draws: int) -> float:
+    """Variance of one more draw of the globals less that of `n_draws` equal ones, over the latter.
+
+    Of normal draws of unknown mean and variance the next is Student's t with n - 1 degrees of
+    freedom, its variance (n + 1) / (n - 3) times theirs (Geisser 1993): a mixture of few draws ends
+    too soon. Up to four draws, where that variance is infinite or nearly, it is that of four.
+    """
+    return 4.0 / max(n_draws - 3, 1)
+
+
+def mixture_bounds(mean: Tensor, var: Tensor, prob: float) -> list[Tensor]:
+    """Bounds of mass `prob` of equal Gaussians along the first axis, one for each draw of the
+    globals; each is widened for the draws that were not made, see `unseen_share`.
+    """
+    wide = var + unseen_share(len(mean)) * (mean - mean.mean(0)).square().mean(0)
+    return [mixture_quantile(mean, wide, tail) for tail in (0.5 - prob / 2.0, 0.5 + prob / 2.0)]
 
 
 def mixture_quantile(mean: Tensor, var: Tensor, level: float) -> Tensor:
@@ -389,22 +408,30 @@ def draw_predictors(
 ) -> Tensor:
     """Joint draws of every item's predictor, (user, draw, item); the same noise for all users.
 
-    Draws of the globals, where there are some, take turns. `items` are the positions of the only
-    items wanted, with noise of their own.
+    Draws of the globals, where there are some, take turns, and what those not drawn would differ by
+    is added (`unseen_share`). `items` are the positions of the only items wanted, with noise of
+    their own.
     """
     if not belief.members:
         return _draw_predictors(posterior, belief, extra[0], n_draws, seed, items)
-    many = len(belief.members)
+    many, means = len(belief.members), []
+    wanted = slice(None) if items is None else items
     n_items = posterior.layout.n_items if items is None else len(items)
     drawn = extra.new_empty(len(belief.mean), n_draws, n_items)
     for turn, (one, own) in enumerate(zip(posterior.each, belief.members, strict=True)):
         count = len(range(turn, n_draws, many))
+        shifted = extra_at(extra, turn)[0] + level_cut(posterior) - level_cut(one)
+        fixed = one.items.offsets + shifted
+        means.append(own.mean @ one.items.vectors[wanted].T + fixed[:, wanted])
         if count:
-            shifted = extra_at(extra, turn)[0] + level_cut(posterior) - level_cut(one)
             drawn[:, turn::many] = _draw_predictors(
                 one, own, shifted, count, seed + 2 * turn, items
             )
-    return drawn
+    apart = torch.stack(means, 1)
+    apart -= apart.mean(1, keepdim=True)
+    generator = torch.Generator().manual_seed(seed - 1)
+    noise = torch.randn(n_draws, many, generator=generator, dtype=torch.float64).to(drawn)
+    return drawn + (noise * math.sqrt(unseen_share(many) / many)) @ apart
 
 
 def _draw_predictors(

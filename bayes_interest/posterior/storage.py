@@ -42,9 +42,9 @@ from bayes_interest.events.id_map import IdMap
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import Layout, layout_dict
 from bayes_interest.model.prepare import Standardizer, Vocabulary
-from bayes_interest.posterior.learn import resolve_device
 from bayes_interest.posterior.posterior import FitSummary, Member, Posterior
 from bayes_interest.posterior.probability_map import ProbabilityMap
+from bayes_interest.posterior.ready import resolve_device
 from bayes_interest.progress import logger
 
 FORMAT: Final = "bayes_interest posterior"

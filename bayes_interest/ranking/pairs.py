@@ -21,7 +21,7 @@ from bayes_interest.posterior.predict import (
     check_prob,
     draws_interval,
     extra_at,
-    mixture_quantile,
+    mixture_bounds,
     predictors,
     settings,
 )
@@ -113,12 +113,13 @@ def _exact(
     mean, var = (torch.stack([part[place] for part in parts]) for place in (0, 1))
     sd = var.clamp_min(torch.finfo(var.dtype).tiny).sqrt()
     total = var.mean(0) + mean.var(0, correction=0)
+    lower, upper = mixture_bounds(mean, var, prob)
     columns = {
         PROBABILITY: torch.special.ndtr(mean / sd).mean(0),
         MEAN: mean.mean(0),
         SD: total.clamp_min(0.0).sqrt(),
-        LOWER: mixture_quantile(mean, var, 0.5 - prob / 2.0),
-        UPPER: mixture_quantile(mean, var, 0.5 + prob / 2.0),
+        LOWER: lower,
+        UPPER: upper,
     }
     return {name: values.cpu().numpy() for name, values in columns.items()}
 

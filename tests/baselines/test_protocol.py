@@ -30,8 +30,8 @@ from bayes_interest.errors import (
     TimeOrderError,
 )
 from bayes_interest.events.read import read_events
-from bayes_interest.posterior.learn import prepare
 from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.posterior.ready import prepare
 from tests.baselines.logs import (
     FAMILIES,
     ITEMS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,13 @@ def test_two_hundred_worlds(seed: int) -> None:
     table = sbc_table(sbc(100, seed=seed, **QUICK), prob=0.999)  # type: ignore[arg-type]
     assert len(table) == 14
     assert (table["n"] > 75).all()
+    assert table["inside"].all(), table[~table["inside"]]
+
+
+def test_worlds_of_choices() -> None:
+    table = sbc_table(sbc(40, **QUICK | {"design": replace(SMALL, emission="choice")}), prob=0.999)  # type: ignore[arg-type]
+    assert {"interest, rarest item", "residual, rarest item"} < set(table["quantity"])
+    assert len(table) == 14
     assert table["inside"].all(), table[~table["inside"]]
 
 
@@ -112,5 +120,7 @@ def test_seed_family_and_workers() -> None:
 def test_impossible_options(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         sbc(**QUICK | {"n_runs": 1} | options)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="expected bernoulli or rating"):
-        Design("choice")
+    with pytest.raises(ConfigError, match="expected one of bernoulli, rating, choice"):
+        Design("gaussian")
+    with pytest.raises(ConfigError, match="not for choice"):
+        sbc(1, Design("choice"), guide="factorised")

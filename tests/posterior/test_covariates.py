@@ -14,7 +14,7 @@ from bayes_interest.config import EmissionName, FitConfig
 from bayes_interest.events.history import History, make_history
 from bayes_interest.model.parameters import COVARIATES
 from bayes_interest.posterior import covariates as module
-from bayes_interest.posterior import learn as learn_module
+from bayes_interest.posterior import held_back
 from bayes_interest.posterior.covariates import SHIFT_SPREAD, Tuned, tune_covariates
 from bayes_interest.posterior.online import Forecasts, filter_history, restarted
 from bayes_interest.posterior.posterior import Posterior
@@ -245,7 +245,7 @@ def test_a_fit_of_choices_keeps_what_the_slice_says(
         seen.append((posterior, found, tune_covariates(posterior, found)))
         return seen[-1][2]
 
-    monkeypatch.setattr(learn_module, "tune_covariates", spy)
+    monkeypatch.setattr(held_back, "tune_covariates", spy)
     config = FitConfig(max_epochs=3, n_members=1, progress=False, refit=refit)
     door = fit(
         simulation("choice").events, "choice", config, context_layers=context_layers, context_dim=4
@@ -270,7 +270,7 @@ def test_a_context_that_the_slice_weighs_at_nothing_is_nothing(
     def silent(posterior: Posterior, found: Forecasts) -> Tuned:
         return replace(tune_covariates(posterior, found), context_scale=0.0)
 
-    monkeypatch.setattr(learn_module, "tune_covariates", silent)
+    monkeypatch.setattr(held_back, "tune_covariates", silent)
     config = FitConfig(
         max_epochs=1, context_epochs=context_epochs, n_members=1, progress=False, refit=refit
     )
@@ -285,6 +285,6 @@ def test_without_a_slice_nothing_is_tuned(
     def never(*_: object) -> Tuned:
         raise AssertionError("tuned without a slice")
 
-    monkeypatch.setattr(learn_module, "tune_covariates", never)
-    config = FitConfig(max_epochs=1, progress=False, holdout=0)
+    monkeypatch.setattr(held_back, "tune_covariates", never)
+    config = FitConfig(max_epochs=1, n_members=1, progress=False, holdout=0)
     assert fit(simulation(emission).events, emission, config).posterior.cold_shift == 0.0

@@ -17,8 +17,12 @@ from bayes_interest.interest_model import InterestModel
 from bayes_interest.model.parameters import item_terms
 from bayes_interest.model.seeding import seeded
 from bayes_interest.model.sequence_fit import fit_sequence
-from bayes_interest.posterior.learn import _problem as fit_problem
-from bayes_interest.posterior.learn import drift_centres, prepare, resolve_device
+from bayes_interest.posterior.ready import (
+    drift_centres,
+    prepare,
+    problem_of,
+    resolve_device,
+)
 from bayes_interest.schema import SECONDS_PER_DAY
 from tests.fitted import FAMILIES, encoder, fit, model, numbers, parts, simulation
 
@@ -100,7 +104,7 @@ def test_context_epochs_train_the_network_of_a_choice_before_the_rest() -> None:
         )
         cpu = torch.device("cpu")
         with seeded(config.seed, cpu):
-            trained, taken = fit_sequence(fit_problem(ready, cpu), config)
+            trained, taken = fit_sequence(problem_of(ready, cpu), config)
         assert taken == epochs
         heads.append(trained["context_head"])
         assert {"context_head", "residual", "offset", "weight", "offset_weight"} <= set(trained)

@@ -26,9 +26,11 @@ from bayes_interest.posterior.predict import (
     circumstances,
     draw_predictors,
     level_cut,
+    mixture_bounds,
     mixture_quantile,
     novelty,
     predictors,
+    unseen_share,
 )
 from tests.fitted import CONTEXT, fit, parts
 
@@ -75,10 +77,11 @@ def test_intervals_are_the_mixtures(emission: EmissionName) -> None:
             found = predictors(one, own, extra)
             cut = float(level_cut(one))
             parts_.append((float(found.mean[0, item]) - cut, float(found.var[0, item]) ** 0.5))
+        more = unseen_share(MANY) * np.var([m for m, _ in parts_])
         for name, level in (("lower", 0.1), ("upper", 0.9)):
             edge = brentq(
-                lambda a, level=level, parts_=parts_: (
-                    np.mean([norm.cdf(a, m, s) for m, s in parts_]) - level
+                lambda a, level=level, parts_=parts_, more=more: (
+                    np.mean([norm.cdf(a, m, np.hypot(s, more**0.5)) for m, s in parts_]) - level
                 ),
                 -30,
                 30,
@@ -99,6 +102,22 @@ def test_quantiles_of_a_mixture() -> None:
     assert float(alone[0]) == pytest.approx(-3 + norm.ppf(0.9))
 
 
+@pytest.mark.parametrize("many", [10, 16])
+def test_bounds_hold_one_more_draw_as_often_as_they_say(many: int) -> None:
+    """Draws of the globals differ by more than users do within one: the worst case."""
+    generator = torch.Generator().manual_seed(many)
+    mean, more = torch.randn(2, many, 20_000, generator=generator, dtype=torch.float64)
+    var = torch.full_like(mean, 0.1)
+    next_one = 1.1**0.5 * more[0]
+
+    def held(bounds: list[torch.Tensor]) -> float:
+        return float(((next_one > bounds[0]) & (next_one < bounds[1])).double().mean())
+
+    plain = [mixture_quantile(mean, var, level) for level in (0.05, 0.95)]
+    assert held(plain) < 0.885
+    assert held(mixture_bounds(mean, var, 0.9)) == pytest.approx(0.9, abs=0.015)
+
+
 @pytest.mark.parametrize("emission", FAMILIES)
 def test_joint_draws_have_the_moments_of_the_mixture(emission: EmissionName) -> None:
     posterior, who = fitted(emission), np.arange(2)
@@ -107,7 +126,8 @@ def test_joint_draws_have_the_moments_of_the_mixture(emission: EmissionName) -> 
     drawn = draw_predictors(posterior, belief, extra, 4_000, seed=1).double()
     found = predictors(posterior, belief, extra)
     assert bool(((drawn.mean(1) - found.mean).abs() < 0.1 * found.var.sqrt()).all())
-    ratio = drawn.var(1).float() / found.var
+    apart = torch.stack([one.mean for one in found.members]).var(0, correction=0)
+    ratio = drawn.var(1).float() / (found.var + unseen_share(MANY) * apart)
     assert bool(((ratio > 0.85) & (ratio < 1.15)).all())
 
 

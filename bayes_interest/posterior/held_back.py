@@ -1,0 +1,219 @@
+"""What a held-back last slice of time decides: the epochs, weights, and what was left open."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bayes_interest.config import FitConfig
+from bayes_interest.model.filtering import Belief
+from bayes_interest.model.fit import GlobalFit, fit_globals
+from bayes_interest.model.members import draws_all
+from bayes_interest.model.parameters import COVARIATES, Globals
+from bayes_interest.model.problem import Problem
+from bayes_interest.model.sequence_fit import fit_sequence, trains_first
+from bayes_interest.model.text_posterior import with_text_variance
+from bayes_interest.posterior.covariates import Tuned, tune_covariates
+from bayes_interest.posterior.item_spread import tuned_spread
+from bayes_interest.posterior.online import filter_history, sequence_loss
+from bayes_interest.posterior.posterior import Posterior, cold_items
+from bayes_interest.posterior.predict import held_back_loss
+from bayes_interest.posterior.ready import Prepared, before_events, problem_of
+
+MIN_HELD_BACK = 20
+LEFT_OPEN: dict[str, tuple[Any, Any]] = {"event_drift": (False, True), "context_layers": (0, 1)}
+"""Fields that may still be "auto" when a fit begins: without, and with."""
+
+
+def with_fields(ready: Prepared, fields: dict[str, Any]) -> Prepared:
+    """With some fields of the model's configuration changed."""
+    return replace(ready, config=replace(ready.config, **fields))
+
+
+def left_open(ready: Prepared) -> dict[str, Any]:
+    """What the held-back slice is to decide, without it for a start."""
+    return {
+        name: pair[0] for name, pair in LEFT_OPEN.items() if getattr(ready.config, name) == "auto"
+    }
+
+
+class Trial:
+    """The fit before the held-back slice, and what the slice says of it."""
+
+    def __init__(self, ready: Prepared, device: torch.device, fit: FitConfig) -> None:
+        self.ready, self.full = ready, problem_of(ready, device)
+        self.chosen, self.shift, self.notes = _choose_epochs(ready, self.full, fit)
+        self.loss = min((record.held_back_loss for record in self.chosen.epochs), default=math.inf)
+
+
+def choose(ready: Prepared, device: torch.device, fit: FitConfig) -> Trial:
+    """The fit before the held-back slice, with what is left open as the slice likes better.
+
+    One after the other; without a slice to ask, it is left out.
+    """
+    still = left_open(ready)
+    best, notes = Trial(with_fields(ready, still), device, fit), []
+    for name in still if best.shift is not None else {}:
+        without = best
+        with_it = Trial(with_fields(best.ready, {name: LEFT_OPEN[name][1]}), device, fit)
+        for trial in (without, with_it):
+            value = getattr(trial.ready.config, name)
+            notes.append(f"{name}={value}: held-back loss {trial.loss:.4f}")
+        best = min(without, with_it, key=lambda trial: trial.loss)
+    best.notes += notes
+    return best
+
+
+def _choose_epochs(
+    ready: Prepared, full: Problem, fit: FitConfig
+) -> tuple[GlobalFit, float | None, list[str]]:
+    """Fit before the held-back slice and watch it. Returns the fit and the cold-item shift.
+
+    Without a usable slice the fit is a placeholder of no epochs and the shift is None.
+    """
+    empty = full.features.new_zeros(0)
+    none = GlobalFit({}, empty, empty, (), fit.max_epochs, False)
+    if fit.holdout == 0:
+        return none, None, ["no held-back slice: holdout=0"]
+    cut = np.quantile(full.history.seconds, 1.0 - fit.holdout, method="higher")
+    early = full.history.seconds < cut
+    n_late, n_items = int((~early).sum()), 0
+    if early.any():
+        n_items = int(full.history.item_index[early].max()) + 1
+    usable = n_late >= MIN_HELD_BACK and n_items >= 2 and _varied(full, early)
+    if not usable:
+        return none, None, ["the log is too small to hold back a slice of time"]
+    part = full.before(early, n_items)
+    points = fit.n_members == 1 or not draws_all(full)
+    watch = _Watch(ready, part, full, early, spread=fit.item_spread and points)
+    chosen, tuned = _search(ready, part, fit, watch, {})
+    if full.layout.rates and bool(chosen.values[COVARIATES].any()):
+        # The states had to carry what the rates foretell: once more, without that load.
+        chosen, tuned = _search(ready, part, fit, watch, given_by(chosen))
+    notes = [f"{n_late} of {len(early)} events held back to choose the epochs"]
+    if chosen.context_epochs:
+        notes.append(f"network of the context: {chosen.context_epochs} epochs")
+    return chosen, tuned.cold_shift, notes
+
+
+def _search(
+    ready: Prepared, part: Problem, fit: FitConfig, watch: _Watch, given: Globals
+) -> tuple[GlobalFit, Tuned]:
+    """The epoch that the held-back slice likes best, with covariates weighed by it."""
+    chosen = fitted(ready, part, fit, watch, given)
+    tuned = watch.tuned(chosen)
+    if tuned.weight is not None:
+        chosen = replace(chosen, values=chosen.values | {COVARIATES: tuned.weight})
+    chosen = replace(chosen, item_spread=tuned.item_spread)
+    return scaled(chosen, tuned.context_scale), tuned
+
+
+def scaled(result: GlobalFit, scale: float) -> GlobalFit:
+    """With all of the context times `scale`."""
+    if scale == 1.0:
+        return result
+    head = "context_head"
+    values = result.values | {head: result.values[head] * scale}
+    return replace(result, values=values, context_scale=scale)
+
+
+def given_by(chosen: GlobalFit) -> Globals:
+    """What the held-back slice has settled: a fit of everything keeps it."""
+    return {name: value for name, value in chosen.values.items() if name == COVARIATES}
+
+
+def fitted(
+    ready: Prepared,
+    problem: Problem,
+    fit: FitConfig,
+    watch: _Watch | None,
+    given: Globals,
+    like: GlobalFit | None = None,
+) -> GlobalFit:
+    """The network of a choice and its items first, where that is asked for, then all around them.
+
+    With `watch` until the held-back slice likes no later epoch better, else for as many epochs as
+    `like` had, or all.
+    """
+    context_epochs = 0
+    if trains_first(problem.layout, fit):
+        found, context_epochs = fit_sequence(
+            problem,
+            fit,
+            validate=None if watch is None else watch.sequence_loss,
+            n_epochs=None if like is None else like.context_epochs,
+        )
+        given = given | found
+    fitted = fit_globals(
+        problem,
+        fit,
+        ready.config.n_candidates,
+        validate=None if watch is None else watch.loss,
+        n_epochs=None if like is None else like.best_epoch,
+        label="fit" if watch is None else "choose epochs",
+        given=given,
+    )
+    return replace(fitted, context_epochs=context_epochs)
+
+
+def _varied(full: Problem, early: np.ndarray) -> bool:
+    if full.layout.emission == "choice":
+        return True
+    return len(pd.unique(full.history.outcome[early])) == len(pd.unique(full.history.outcome))
+
+
+class _Watch:
+    """One-step-ahead loss on the held-back slice, from the states before it."""
+
+    def __init__(
+        self, ready: Prepared, part: Problem, full: Problem, early: np.ndarray, spread: bool
+    ) -> None:
+        self.ready, self.part, self.full, self.spread = ready, part, full, spread
+        self.late = full.history.take(~early)
+        self.last = np.full(part.history.n_users, np.nan)
+        np.fmax.at(self.last, part.history.user_index, part.history.seconds)
+
+    def _posterior(
+        self, values: Globals, belief: Belief, item_cov: torch.Tensor | None
+    ) -> Posterior:
+        part, full = self.part, self.full
+        if item_cov is None:  # the choice of epochs does without the items' uncertainty
+            dim = part.layout.state_dim + 1
+            shape = (
+                (part.layout.n_items, dim) if belief.diagonal else (part.layout.n_items, dim, dim)
+            )
+            item_cov = full.features.new_zeros(shape)
+        new = full.layout.n_items - part.layout.n_items
+        shell = before_events(self.ready, full, **cold_items(part.layout, values, item_cov, new))
+        return replace(shell, belief=belief, last_seconds=self.last, history=part.history)
+
+    def loss(self, values: Globals, belief: Belief) -> float:
+        """Minus mean log probability of the slice."""
+        posterior = self._posterior(values, belief, None)
+        found, _, _ = filter_history(posterior, self.late)
+        return held_back_loss(posterior, found)
+
+    def sequence_loss(self, values: Globals) -> float:
+        """The same of the context alone: no state, no covariates."""
+        belief = Belief.prior(self.part.history.n_users, values, diagonal=True)
+        return sequence_loss(self._posterior(values, belief, None), self.late)
+
+    def tuned(self, chosen: GlobalFit) -> Tuned:
+        """How unsure items are, covariates' weights, and more, as the slice likes them."""
+        assert chosen.beliefs is not None
+        posterior = self._posterior(chosen.values, chosen.beliefs, chosen.item_cov)
+        spread = 1.0
+        if self.spread:
+            layout, features = posterior.layout, self.full.features
+            cov = with_text_variance(
+                layout, posterior.values, posterior.item_cov, features, chosen.text_cov
+            )
+            spread = tuned_spread(replace(posterior, item_cov=cov), self.late)
+            posterior = replace(posterior, item_cov=spread * cov)
+        found, _, _ = filter_history(posterior, self.late)
+        return replace(tune_covariates(posterior, found), item_spread=spread)
