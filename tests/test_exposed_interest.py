@@ -210,12 +210,12 @@ def test_abstaining_goes_by_a_stranger_of_both_models(fitted: ExposedInterest) -
 
 def test_certainty_of_events_is_of_the_product(fitted: ExposedInterest, log: pd.DataFrame) -> None:
     events = log.iloc[200:]
-    table = fitted.score_events(events, k=2, certainty=True, n_draws=300)
-    plain = fitted.score_events(events, k=2, n_draws=300)
+    table = fitted.score_events(events, k=2, certainty=True, n_draws=1000)
+    plain = fitted.score_events(events, k=2, n_draws=1000)
     pd.testing.assert_frame_equal(table.drop(columns=["slate_certainty", "expected_hits"]), plain)
     first = events.iloc[0]
     slate = fitted.rank([first["user_id"]], k=2, at=first["timestamp"], abstain=0.0, n_draws=4000)
     assert set(slate["item_id"]) == set(table["slate"].iloc[0])
     certainty = slate["slate_certainty"].iloc[0]
     assert table["slate_certainty"].iloc[0] == pytest.approx(certainty, abs=0.08)
-    assert table["expected_hits"].iloc[0] == pytest.approx(slate["mean"].sum(), rel=0.1)
+    assert table["expected_hits"].iloc[0] == pytest.approx(slate["mean"].sum(), rel=0.05)

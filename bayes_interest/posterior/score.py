@@ -165,8 +165,11 @@ class _Ranker:
             masked = drawn.masked_fill(torch.isneginf(allowed)[:, None], -torch.inf)
             certainty = slate_certainty(masked, slate, self.k)
             hits = value.double().masked_fill(slate < 0, 0.0).sum(1)
-            if mass is not None:  # probabilities are among the allowed items
-                hits = hits / mass.double().masked_fill(torch.isneginf(allowed), 0.0).sum(1)
+            if mass is not None:  # probabilities are among the allowed items, draw by draw
+                place = slate.clamp_min(0)[:, None].expand(-1, drawn.shape[1], -1)
+                taken = drawn.gather(2, place).masked_fill((slate < 0)[:, None], 0.0).sum(2)
+                among = mass.masked_fill(torch.isneginf(allowed)[:, None], 0.0).sum(2)
+                hits = (taken.double() / among.double()).mean(1)
             self.sure.append(torch.stack((certainty, hits)).cpu().numpy())
 
     def rank(self, scores: Tensor, part: np.ndarray, drawn: Tensor | None = None) -> np.ndarray:
@@ -174,11 +177,10 @@ class _Ranker:
 
         `drawn` (event, draw, item) are joint draws of the scores, where certainties are wanted.
         """
-        mass = scores if self.posterior.belief.diagonal else None
+        mass = drawn if self.posterior.belief.diagonal else None
         if self.exposure is not None:
-            met = self.exposure.draws(part)
-            mass = met.mean(1)
-            scores = scores * mass
+            mass = met = self.exposure.draws(part)
+            scores = scores * met.mean(1)
             drawn = None if drawn is None else drawn * met
         own = torch.as_tensor(self.history.item_index[part], dtype=torch.long, device=scores.device)
         row = torch.arange(len(part), device=scores.device)
@@ -318,7 +320,7 @@ def _choice_rows(
     if not (rho == 1.0).all():
         chance = interest_probabilities(posterior, logits * rho).mean(1)
     mine = chance[row, own]
-    ranks = torch.as_tensor(ranker.rank(mean, part, logits))
+    ranks = torch.as_tensor(ranker.rank(mean, part, probs))
     columns = [interval.mean, interval.sd, interval.lower, interval.upper]
     columns += [mine.clamp_min(1e-30).log(), ranks, *_choice_details(chance, mine[:, None])]
     table = np.stack([column.double().cpu().numpy() for column in columns])
