@@ -33,6 +33,7 @@ from bayes_interest.posterior.predict import (
     novelty,
     predictors,
     sigmoid_moments,
+    unseen_noise,
 )
 from bayes_interest.posterior.target_interest import choice_shares
 from bayes_interest.posterior.themes import Targets, make_targets
@@ -191,17 +192,17 @@ def _drawn(
 ) -> pd.DataFrame:
     """Choice: joint draws of the log probability of a target among all items at both moments.
 
-    Draws of the globals, where there are some, take turns.
+    Draws of the globals, where there are some, take turns; of those not made see `unseen_noise`.
     """
-    targets, logits = each[0], []
+    targets, drawn, means = each[0], [], []
     for turn, (own, moments) in enumerate(zip(each, both, strict=True)):
         count = len(range(turn, n_draws, len(both)))
-        if count:
-            padded = extra_at(targets.padded(extra), turn)
-            logits.append(_two_logits(own.posterior, moments, padded, count, seed + turn))
-    chances = [
-        choice_shares(targets, torch.cat(drawn)).log() for drawn in zip(*logits, strict=True)
-    ]
+        padded = extra_at(targets.padded(extra), turn)
+        logits, mean = _two_logits(own.posterior, moments, padded, count, seed + turn)
+        drawn.append(logits)
+        means.append(mean)
+    both_logits = torch.cat(drawn, 1) + unseen_noise(torch.stack(means, 1), n_draws, seed - 1)
+    chances = [choice_shares(targets, logits).log() for logits in both_logits]
     apart = chances[1] - chances[0]
     found = draws_interval(apart, prob)
     risen = (apart > 0).double().mean(0) + 0.5 * (apart == 0).double().mean(0)
@@ -214,7 +215,7 @@ def _drawn(
 def _two_logits(
     posterior: Posterior, both: TwoMoments, extra: Tensor, n_draws: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Joint draws of every item's logit at both moments, (draw, item) each.
+    """Joint draws of every item's logit at both moments, (2, draw, item), and means (2, item).
 
     An item's residual and offset are the same at both moments: with variances `B` their part of
     the logits has the covariance `sum_d B_d E[z_sd z_td] + B_offset`.
@@ -236,10 +237,8 @@ def _two_logits(
     states = _pair(both.before.cov[0], both.after.cov[0], both.cross, noise(dim), noise(dim))
     items = _pair(first.item_var[0], second.item_var[0], shared, noise(n_items), noise(n_items))
     vectors = posterior.items.vectors.T
-    return (
-        first.mean + states[0] @ vectors + items[0],
-        second.mean + states[1] @ vectors + items[1],
-    )
+    means = torch.stack((first.mean, second.mean))
+    return means + torch.stack(states) @ vectors + torch.stack(items), means[:, 0]
 
 
 def _pair(

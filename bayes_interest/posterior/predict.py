@@ -427,11 +427,18 @@ def draw_predictors(
             drawn[:, turn::many] = _draw_predictors(
                 one, own, shifted, count, seed + 2 * turn, items
             )
-    apart = torch.stack(means, 1)
-    apart -= apart.mean(1, keepdim=True)
-    generator = torch.Generator().manual_seed(seed - 1)
-    noise = torch.randn(n_draws, many, generator=generator, dtype=torch.float64).to(drawn)
-    return drawn + (noise * math.sqrt(unseen_share(many) / many)) @ apart
+    return drawn + unseen_noise(torch.stack(means, 1), n_draws, seed - 1)
+
+
+def unseen_noise(means: Tensor, n_draws: int, seed: int) -> Tensor:
+    """What draws of the globals that were not made add to joint draws, (..., n_draws, item), given
+    the means at those made (..., draw, item): normal, with `unseen_share` of their covariance.
+    """
+    many = means.shape[-2]
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(n_draws, many, generator=generator, dtype=torch.float64).to(means)
+    apart = means - means.mean(-2, keepdim=True)
+    return (noise * math.sqrt(unseen_share(many) / many)) @ apart
 
 
 def _draw_predictors(
