@@ -33,8 +33,9 @@ of places (1 is right, more is a posterior too sure of itself), `excess` the lar
 the distribution functions; `inside`: the whole curve lies in the band that a right posterior
 leaves in 1 of 100 cases. States and residuals are measured along the vector of the log's most
 frequent item, so that signs and rotations, which nothing identifies, cancel out. Drift: 0.1 per
-sqrt day, within a factor of e^1.5 (one sd). The wrong guide has the right globals and no
-correlation along time.
+sqrt day, within a factor of e^1.5 (one sd). Interest is the linear predictor; of choice it is the
+log probability, the item that is cold elsewhere is a candidate, and the rarest one is looked at in
+its place. The wrong guide has the right globals and no correlation along time.
 """
 
 
