@@ -39,6 +39,7 @@ OUTCOME_SEED = DRAW_SEED + 1_000_003
 """Draws of outcomes share no noise with those of the exposure."""
 TIE = 1e-6
 """Scores this close, relatively, are tied: the last bits of a product depend on an item's place."""
+TINY = 1e-300  # for the quotients of nothing by nothing
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class _Ranker:
                 place = slate.clamp_min(0)[:, None].expand(-1, drawn.shape[1], -1)
                 taken = drawn.gather(2, place).masked_fill((slate < 0)[:, None], 0.0).sum(2)
                 among = mass.masked_fill(torch.isneginf(allowed)[:, None], 0.0).sum(2)
-                hits = (taken.double() / among.double()).mean(1)
+                hits = (taken.double() / among.double().clamp_min(TINY)).mean(1)
             self.sure.append(torch.stack((certainty, hits)).cpu().numpy())
 
     def rank(self, scores: Tensor, part: np.ndarray, drawn: Tensor | None = None) -> np.ndarray:

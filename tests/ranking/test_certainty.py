@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import rankdata
@@ -174,3 +175,17 @@ def test_certainty_of_scored_events(emission: EmissionName) -> None:
     assert row["expected_hits"] == pytest.approx(slate["mean"].sum(), abs=0.06)
     with pytest.raises(InputError, match=r"certainty=True is of a slate: give its length k="):
         door.score_events(test, certainty=True)
+
+
+@pytest.mark.parametrize("emission", FAMILIES)
+def test_who_has_met_everything_has_no_slate(emission: EmissionName) -> None:
+    """And nothing is expected of it."""
+    _, test = parts(emission)
+    one = test.iloc[[0] * (N_ITEMS + 1)].reset_index(drop=True)
+    items = [*model(emission).posterior.vocabulary.items.ids]
+    one["item_id"] = [*items, items[0]]
+    one["timestamp"] = one["timestamp"] + pd.to_timedelta(np.arange(len(one)), "D")
+    last = model(emission).score_events(one, k=3, certainty=True, n_draws=50).iloc[-1]
+    assert last["slate"] == []
+    assert np.isnan(last["slate_certainty"])
+    assert last["expected_hits"] == 0.0
