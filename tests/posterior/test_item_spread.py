@@ -14,7 +14,7 @@ from bayes_interest.config import EmissionName, FitConfig
 from bayes_interest.events.history import History
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.model.prepare import embed_items
-from bayes_interest.posterior import item_spread
+from bayes_interest.posterior import held_back, item_spread
 from bayes_interest.posterior.item_spread import LEAST, MOST, tuned_spread
 from bayes_interest.posterior.online import absorb, filter_history, restarted
 from bayes_interest.posterior.posterior import Posterior
@@ -94,7 +94,9 @@ def test_the_slice_sets_it_for_old_and_new_items(
     config = FitConfig(max_epochs=3, n_members=1, item_spread=True, progress=False)
     doors = []
     for factor in (1.0, 0.4):
-        monkeypatch.setattr("bayes_interest.posterior.learn.tuned_spread", lambda *_, f=factor: f)
+        monkeypatch.setattr(
+            "bayes_interest.posterior.held_back.tuned_spread", lambda *_, f=factor: f
+        )
         doors.append(fit(rest, emission, config))
     before = doors[1].posterior
     plain, narrow = (door.update(rest[:0], items=new).posterior for door in doors)

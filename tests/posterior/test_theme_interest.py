@@ -21,6 +21,7 @@ from bayes_interest.posterior.predict import (
     clock,
     level_cut,
     settings,
+    unseen_share,
 )
 from bayes_interest.posterior.probability_map import line_map
 from bayes_interest.text.precomputed import PrecomputedVectors
@@ -90,12 +91,14 @@ def test_one_item_is_that_item(name: str) -> None:
 
 
 def dense_draws(door: InterestModel, user: str, n: int) -> np.ndarray:
-    """Interest in every item by joint draws of the state and of what is unsure of each item."""
+    """Interest in every item by joint draws of the state and of what is unsure of each item; where
+    globals are drawn, with the covariance that Student's t has beyond that of the draws.
+    """
     posterior = door.posterior
     who = posterior.vocabulary.users.index_of([user])
     seconds = np.array([clock(posterior)])
     belief, extra = advanced_belief(posterior, who, seconds), circumstances(posterior, who, seconds)
-    rng, parts_of = np.random.default_rng(3), []
+    rng, parts_of, means = np.random.default_rng(3), [], []
     for one, own in settings(posterior, belief):
         x, m = one.items.vectors.numpy(), one.values["mean"].numpy()
         belief_of = own.mean[0].double().numpy(), own.cov[0].double().numpy()
@@ -104,9 +107,15 @@ def dense_draws(door: InterestModel, user: str, n: int) -> np.ndarray:
         both = np.concatenate((m + y, np.ones((n, 1))), 1)
         spread = np.einsum("nd,ide,ne->ni", both, one.item_cov.numpy(), both).mean(0)
         noise = rng.normal(size=(n, len(spread))) * np.sqrt(spread)
-        a = y @ x.T + noise + (one.items.offsets + extra[0] - level_cut(one)).numpy()
-        parts_of.append(expit(a))
-    out: np.ndarray = np.concatenate(parts_of)
+        fixed = (one.items.offsets + extra[0] - level_cut(one)).numpy()
+        parts_of.append(y @ x.T + noise + fixed)
+        means.append((belief_of[0] @ x.T + fixed)[0])
+    drawn = np.concatenate(parts_of)
+    if len(means) > 1:
+        cov = unseen_share(len(means)) * np.cov(np.stack(means), rowvar=False, bias=True)
+        centre = np.zeros(len(cov))
+        drawn += rng.multivariate_normal(centre, cov, size=len(drawn), check_valid="ignore")
+    out: np.ndarray = expit(drawn)
     return out
 
 
