@@ -94,9 +94,7 @@ def test_the_slice_sets_it_for_old_and_new_items(
     config = FitConfig(max_epochs=3, n_members=1, item_spread=True, progress=False)
     doors = []
     for factor in (1.0, 0.4):
-        monkeypatch.setattr(
-            "bayes_interest.posterior.held_back.tuned_spread", lambda *_, f=factor: f
-        )
+        monkeypatch.setattr(held_back, "tuned_spread", lambda *_, f=factor: f)
         doors.append(fit(rest, emission, config))
     before = doors[1].posterior
     plain, narrow = (door.update(rest[:0], items=new).posterior for door in doors)
