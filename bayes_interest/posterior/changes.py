@@ -19,6 +19,7 @@ from torch import Tensor
 from bayes_interest.errors import InputError
 from bayes_interest.events.split import moment_seconds
 from bayes_interest.posterior.answers import find_users
+from bayes_interest.posterior.mixture import mixture_bounds, unseen_noise
 from bayes_interest.posterior.online import moments_of
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
@@ -29,11 +30,9 @@ from bayes_interest.posterior.predict import (
     extra_at,
     extra_tables,
     level_cut,
-    mixture_bounds,
     novelty,
     predictors,
     sigmoid_moments,
-    unseen_noise,
 )
 from bayes_interest.posterior.target_interest import choice_shares
 from bayes_interest.posterior.themes import Targets, make_targets

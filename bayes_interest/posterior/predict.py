@@ -7,7 +7,6 @@ mean, `lower` and `upper` its equal-tailed interval; noise of the outcome itself
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -25,6 +24,7 @@ from bayes_interest.events.history import History
 from bayes_interest.model.candidates import CandidateRows, covariate_tables
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import COVARIATES, emission_of
+from bayes_interest.posterior.mixture import mixture_bounds, unseen_noise
 from bayes_interest.posterior.online import Forecasts, contexts, moments_of
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.probability_map import EDGE, ProbabilityMap
@@ -34,7 +34,6 @@ from bayes_interest.statespace.random_walk import elapsed_growth
 RANK_NODES = 8
 """Of the quadrature that only orders items."""
 DRAW_SEED = 20_250_101
-BISECTIONS = 24
 QUANTILE_NUMBERS = 8_000_000
 """torch.quantile refuses more than 16 million at once."""
 
@@ -271,39 +270,6 @@ def _raw_interval(found: Predictors, prob: float, cut: Tensor | float) -> Interv
     return Interval(first, spread, torch.sigmoid(edges[0]), torch.sigmoid(edges[1]))
 
 
-def unseen_share(n_draws: int) -> float:
-    """Variance of one more draw of the globals less that of `n_draws` equal ones, over the latter.
-
-    Of normal draws of unknown mean and variance the next is Student's t with n - 1 degrees of
-    freedom, its variance (n + 1) / (n - 3) times theirs (Geisser 1993): a mixture of few draws ends
-    too soon. Up to four draws, where that variance is infinite or nearly, it is that of four.
-    """
-    return 4.0 / max(n_draws - 3, 1)
-
-
-def mixture_bounds(mean: Tensor, var: Tensor, prob: float) -> list[Tensor]:
-    """Bounds of mass `prob` of equal Gaussians along the first axis, one for each draw of the
-    globals; each is widened for the draws that were not made, see `unseen_share`.
-    """
-    wide = var + unseen_share(len(mean)) * (mean - mean.mean(0)).square().mean(0)
-    return [mixture_quantile(mean, wide, tail) for tail in (0.5 - prob / 2.0, 0.5 + prob / 2.0)]
-
-
-def mixture_quantile(mean: Tensor, var: Tensor, level: float) -> Tensor:
-    """Quantile of an equal mixture of Gaussians along the first axis, by bisection.
-
-    It lies between the least and the greatest of the quantiles of the Gaussians.
-    """
-    sd = var.clamp_min(1e-12).sqrt()
-    each = mean + float(ndtri(level)) * sd
-    low, high = each.min(0).values, each.max(0).values
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        below = torch.special.ndtr((middle - mean) / sd).mean(0) < level
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return 0.5 * (low + high)
-
-
 def sigmoid_interval(mean: Tensor, var: Tensor, prob: float) -> Interval:
     """Of `sigmoid(a)`, `a ~ N(mean, var)`."""
     first, second = sigmoid_moments(mean, var)
@@ -428,17 +394,6 @@ def draw_predictors(
                 one, own, shifted, count, seed + 2 * turn, items
             )
     return drawn + unseen_noise(torch.stack(means, 1), n_draws, seed - 1)
-
-
-def unseen_noise(means: Tensor, n_draws: int, seed: int) -> Tensor:
-    """What draws of the globals that were not made add to joint draws, (..., n_draws, item), given
-    the means at those made (..., draw, item): normal, with `unseen_share` of their covariance.
-    """
-    many = means.shape[-2]
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(n_draws, many, generator=generator, dtype=torch.float64).to(means)
-    apart = means - means.mean(-2, keepdim=True)
-    return (noise * math.sqrt(unseen_share(many) / many)) @ apart
 
 
 def _draw_predictors(

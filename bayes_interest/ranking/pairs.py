@@ -15,13 +15,13 @@ from bayes_interest.errors import InputError
 from bayes_interest.model.filtering import Belief
 from bayes_interest.posterior.answers import find_items, find_users, listed, moment
 from bayes_interest.posterior.exposure import ExposedUsers
+from bayes_interest.posterior.mixture import mixture_bounds
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     check_draws,
     check_prob,
     draws_interval,
     extra_at,
-    mixture_bounds,
     predictors,
     settings,
 )

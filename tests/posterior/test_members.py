@@ -19,6 +19,7 @@ from bayes_interest.errors import ConfigError
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.model import members
 from bayes_interest.model.candidates import extra_table
+from bayes_interest.posterior.mixture import mixture_bounds, mixture_quantile, unseen_share
 from bayes_interest.posterior.online import moments_of
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
@@ -26,11 +27,8 @@ from bayes_interest.posterior.predict import (
     circumstances,
     draw_predictors,
     level_cut,
-    mixture_bounds,
-    mixture_quantile,
     novelty,
     predictors,
-    unseen_share,
 )
 from tests.fitted import CONTEXT, fit, parts
 

@@ -14,6 +14,7 @@ from scipy.special import expit
 from bayes_interest.config import EmissionName, FitConfig
 from bayes_interest.errors import InputError, ItemError
 from bayes_interest.interest_model import InterestModel
+from bayes_interest.posterior.mixture import unseen_share
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     advanced_belief,
@@ -21,7 +22,6 @@ from bayes_interest.posterior.predict import (
     clock,
     level_cut,
     settings,
-    unseen_share,
 )
 from bayes_interest.posterior.probability_map import line_map
 from bayes_interest.text.precomputed import PrecomputedVectors
