@@ -19,6 +19,7 @@ from bayes_interest.errors import ConfigError
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.model import members
 from bayes_interest.model.candidates import extra_table
+from bayes_interest.posterior import changes
 from bayes_interest.posterior.mixture import mixture_bounds, mixture_quantile, unseen_share
 from bayes_interest.posterior.online import moments_of
 from bayes_interest.posterior.posterior import Posterior
@@ -223,3 +224,13 @@ def test_context_and_choices_among_many_refuse(monkeypatch: pytest.MonkeyPatch) 
     assert not fit(parts("choice")[0], "choice", auto).posterior.members
     with pytest.raises(ConfigError, match="n_members=0: expected"):
         FitConfig(n_members=0)
+
+
+def test_changes_of_choices_allow_for_draws_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = np.nanmax(fitted("choice").last_seconds)
+    ask = {"users": ["u00003"], "since": last - 5 * 86_400.0, "n_draws": 2_000}
+    wide = door("choice").changes(**ask)  # type: ignore[arg-type]
+    monkeypatch.setattr(changes, "unseen_noise", lambda means, n_draws, seed: 0.0)
+    plain = door("choice").changes(**ask)  # type: ignore[arg-type]
+    widths = [(table["upper"] - table["lower"]).sum() for table in (wide, plain)]
+    assert widths[0] > 1.02 * widths[1]
