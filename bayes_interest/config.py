@@ -58,18 +58,18 @@ class ModelConfig:
     """Let texts like those of the user's last items raise an item; "auto": for choice."""
     rates: bool | Literal["auto"] = "auto"
     """bernoulli, rating: let running rates of user and item shift the predictor, by as much as
-    predicts the held-back slice of time best, if at all; "auto": on. Needs `holdout` > 0 and is
-    nothing to choice."""
+    predicts the held-back slice of time best, if by more than chance; "auto": on. Needs `holdout` >
+    0 and is nothing to choice."""
     context_layers: int | Literal["auto"] = 0
     """Layers of the causal network that adds a short-term context to the state; 0 leaves it out,
-    "auto" tries 0 and 1 and takes what predicts the held-back slice of time better."""
+    "auto" tries 0 and 1 and takes 1 if the held-back slice of time speaks strongly for it."""
     context_dim: int = 64
     """Width of the context network, an even number."""
     context_events: int = 50
     """How many events back each layer of the context network looks."""
     event_drift: bool | Literal["auto"] = "auto"
     """Interest also moves with every event, not only with time. "auto": for choice; bernoulli and
-    rating try both and take what predicts the held-back slice of time better."""
+    rating try both, and it does if the held-back slice of time speaks strongly for it."""
     n_candidates: int | None = None
     """choice: number of sampled candidates per step in fitting; None is the full softmax."""
     dtype: DTypeName = "float32"

@@ -398,8 +398,14 @@ def with_followers(seed: int) -> pd.DataFrame:
     )
 
 
+def spoken_for(door: InterestModel, without: float, with_it: float) -> bool:
+    """Whether the events held back are strong evidence for more in the model."""
+    said = [note for note in door.fit_report().attrs["notes"] if "events held back" in note]
+    return (without - with_it) * int(said[0].split()[0]) > 3.0
+
+
 @pytest.mark.parametrize("seed", [0, 1])
-def test_an_automatic_context_is_the_better_of_both(seed: int) -> None:
+def test_an_automatic_context_is_what_the_slice_speaks_for(seed: int) -> None:
     plain = {"popularity_days": None, "repeats": False, "succession": False, "likeness": False}
     options = {"emission": "choice", "state_dim": 4, "context_dim": 16} | plain
     run = FitConfig(
@@ -414,7 +420,7 @@ def test_an_automatic_context_is_the_better_of_both(seed: int) -> None:
         for layers in (0, 1, "auto")
     }
     losses = [held_back(doors[layers]) for layers in (0, 1)]
-    better = int(np.argmin(losses))
+    better = int(spoken_for(doors["auto"], *losses))
     if seed == 0:
         assert better == 1  # only the context knows what was last
     found = doors["auto"]
@@ -511,7 +517,7 @@ def sorted_by_liking(run_length: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("run_length", [1, 15])
-def test_an_automatic_event_drift_is_the_better_of_both(run_length: int) -> None:
+def test_an_automatic_event_drift_is_what_the_slice_speaks_for(run_length: int) -> None:
     """Runs within seconds are for a state that moves with events alone."""
     config = ModelConfig(emission="bernoulli", state_dim=2, rates=False)
     run = FitConfig(max_epochs=8, batch_events=256, n_members=1, progress=False)
@@ -521,9 +527,9 @@ def test_an_automatic_event_drift_is_the_better_of_both(run_length: int) -> None
         for flag in (False, True, "auto")
     }
     losses = {flag: held_back(doors[flag]) for flag in (False, True)}
-    better = losses[True] < losses[False]
-    assert better or run_length == 1
     found = doors["auto"]
+    better = spoken_for(found, losses[False], losses[True])
+    assert better == (run_length == 15)
     assert found.posterior.config.event_drift is better
     np.testing.assert_array_equal(numbers(found.interest()), numbers(doors[better].interest()))
     notes = found.fit_report().attrs["notes"]

@@ -202,7 +202,8 @@ def observe_rates(
     again = np.empty((late, 4))
     for back in range(late):
         row = ring[(count - 1 - back) % len(ring)]
-        again[late - 1 - back] = row[:4]
+        for column in range(4):
+            again[late - 1 - back, column] = row[column]
         _take_back(users, items, overall, row)
     rates_before(users, items, user, item, seconds, caution, out)
     at = count - late

@@ -146,8 +146,8 @@ def _kernels() -> tuple[Callable[..., Any], ...]:
                 text, share = texts[item[high[r] - 1 - back]], one * (KEEP**back / total)
                 for i in range(width):
                     out[r, 1, i] += text[i] * share
-            if n:
-                out[r, 0] = texts[item[high[r] - 1]]
+            for i in range(width if n else 0):
+                out[r, 0, i] = texts[item[high[r] - 1], i]
         return out
 
     return all_items, one_item, directions

@@ -221,7 +221,8 @@ def _kernels() -> tuple[Callable[..., Any], ...]:
                 share = 1.0 / (whole * (back + 1))
                 for pair in range(first, end):
                     sums[column[target[pair]]] += share * weight[pair]
-            out[r] = sums[:width]
+            for j in range(width):
+                out[r, j] = sums[j]
         return out
 
     return all_items, one_item, totals, table

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from bayes_interest.emissions.compiled import evidence_of
+from bayes_interest.statespace.compiled import copy
 
 Array = np.ndarray[Any, Any]
 
@@ -143,10 +144,10 @@ def filter_ordered_kernel(
             middle = mu + offset[t]
             if told:
                 forecast[0, t], forecast[1, t] = middle, var + extra
-            if means:
-                state_mean[t] = m
+            for i in range(dim if means else 0):
+                state_mean[t, i] = m[i]
             if covs:
-                state_cov[t] = p
+                copy(p, state_cov[t])
             if mask[t]:
                 low, high = max(lower[t] - middle, -far), min(upper[t] - middle, far)
                 seen = evidence_of(low, high, var + extra, far, square, weight)

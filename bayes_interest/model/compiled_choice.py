@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from bayes_interest.statespace.compiled import copy
 from bayes_interest.statespace.compiled_blocks import (
     FAST,
     Array,
@@ -127,7 +128,9 @@ def _mode(
             if value >= best - SLACK * abs(best):
                 break
             size *= 0.5
-        y[:], dual[:], best = moved, back, value
+        best = value
+        copy(moved, y)
+        copy(back, dual)
         if size * far < TOLERANCE:
             break
     return best
@@ -223,7 +226,9 @@ def path_kernel(
         _spread(vectors, means[t], cov[t], pulled, wide)
         _turns(probs[t], vectors, rho[t], means[t], wide, turns[t])
     smooth_means(decay, curvature, gain, filtered, turns, mean)
-    mean += y
+    for t in range(n_steps):
+        for d in range(dim):
+            mean[t, d] += y[t, d]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -241,7 +246,9 @@ def evidence_kernel(
     D) is where Newton's method starts, zero or of a setting nearby, and where it ends.
     """
     dim, n_items = vectors.shape[1:]
-    most = int(np.max(start[1:] - start[:-1])) if len(start) > 1 else 0
+    most = 0
+    for user in range(len(start) - 1):
+        most = max(most, start[user + 1] - start[user])
     n_weights = table.shape[1]
     base, probs = np.empty((most, n_items)), np.empty((most, n_items))
     y, u, turns = np.empty((most, dim)), np.empty((most, dim)), np.empty((most, dim))

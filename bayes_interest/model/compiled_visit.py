@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from bayes_interest.emissions.averages import expect
+from bayes_interest.statespace.compiled import copy
 from bayes_interest.statespace.lanes import FAST, LANES, backward, forward, smoothed
 
 Array = np.ndarray[Any, Any]
@@ -135,7 +136,7 @@ def visit(
         look, again = 0, False
         while look < n_looks or again:
             forward(x[:longest], h, lam, decay, var_z, along, gain, pull, mean, var, evidence, cov)
-            before[:] = var
+            copy(var, before)
             backward(x[:longest], decay, along, gain, pull, mean, var, half, adjoint, score, cov)
             reach = longest * lanes
             for t in range(longest):
@@ -148,7 +149,8 @@ def visit(
                 seen[0][:reach], seen[1][:reach], flat[13][:reach], far, square, share,
                 seen[2][:reach], seen[3][:reach], seen[4][:reach], seen[5][:reach],
             )  # fmt: skip
-            elbo[:] = evidence
+            for k in range(lanes):
+                elbo[k] = evidence[k]
             for t in range(longest):
                 for k in range(lanes):
                     a = mean[t, k]

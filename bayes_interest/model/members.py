@@ -1,10 +1,9 @@
 """How sure the globals are after a fit: settings of them drawn from their posterior.
 
-Where the log and the model are small, all globals are drawn, items included: by chains on their
-density up to `MAX_WORK`, from the Gaussian of its curvature at the fit up to `MAX_GAUSSIAN`. Else
-only those that every user shares (drift scales, mean state, intercept, bias or cut points,
-reliabilities), from the curvature on a sample of users; items keep the Gaussian of their own that
-the fit gives them.
+Where the log and the model are small, all globals are drawn, items included, by chains on their
+density. Else only those that every user shares (drift scales, mean state, intercept, bias or cut
+points, reliabilities), from the curvature on a sample of users; items keep the Gaussian of their
+own that the fit gives them.
 """
 
 from __future__ import annotations
@@ -27,13 +26,14 @@ from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import Whitened
 
 SHARED = ("log_drift", "mean", "intercept", "bias", "raw_cuts", "log_reliability")
-MAX_WORK = 300_000
-"""Parameters times events up to which all globals are drawn by chains."""
-MAX_GAUSSIAN = 1_000_000
-"""The same for draws of all of them from a Gaussian, which cost about a tenth."""
-GAUSSIAN_STEPS = 10
-"""Newton's steps, by one curvature, from the fit to where that Gaussian is: the bound, of which the
-fit is the maximum, shrinks item vectors."""
+MAX_WORK = 1_000_000
+"""Parameters times events up to which all globals are drawn."""
+CURVATURE_WORK = 300_000
+"""The same up to which each of Newton's steps on the way to the mode has a curvature of its own,
+and of the sample of users."""
+CHORD_STEPS = 10
+"""Steps that share one curvature beyond that. The fit is no mode: the bound, of which it is the
+maximum, shrinks item vectors."""
 BLOCK_EVENTS = 8_192
 SWEEPS = 24
 FEW_CANDIDATES = 64
@@ -42,7 +42,7 @@ FEW_CANDIDATES = 64
 
 def draws_all(problem: Problem) -> bool:
     """Whether the problem is small enough to draw all globals together."""
-    return not problem.layout.context_layers and _work(problem) <= MAX_GAUSSIAN
+    return not problem.layout.context_layers and _work(problem) <= MAX_WORK
 
 
 def _work(problem: Problem) -> int:
@@ -81,7 +81,7 @@ def drawn_points(
     cold_shift: float = 0.0,
 ) -> tuple[Whitened, Tensor]:
     """The same as points (draw, dim)."""
-    everything, moved = draws_all(problem), _work(problem) <= MAX_WORK
+    everything = draws_all(problem)
     density: LogDensity
     if problem.layout.emission == "choice":
         values = {name: value.cpu().double() for name, value in values.items()}
@@ -90,10 +90,11 @@ def drawn_points(
         density = _collapsed(problem, _whitened(problem, values, everything), everything, seed)
     start, steps = density.whitened.point(values), (0, 1)
     if everything:
-        steps = (NEWTON_STEPS, 1) if moved else (1, GAUSSIAN_STEPS)
+        near = _work(problem) <= CURVATURE_WORK
+        steps = (NEWTON_STEPS, 1) if near else (1, CHORD_STEPS)
     found = laplace(density, start, *steps)
     generator = torch.Generator().manual_seed(seed)
-    point = draw_points(density, found, n_draws, sweeps if moved else 0, generator)
+    point = draw_points(density, found, n_draws, sweeps if everything else 0, generator)
     return density.whitened, point
 
 
@@ -101,7 +102,7 @@ def _collapsed(problem: Problem, whitened: Whitened, everything: bool, seed: int
     """Of a scalar family: of all users, or of a sample that stands for them."""
     users = np.flatnonzero(problem.history.lengths)
     if not everything:
-        users = _sample(problem.history.lengths, MAX_WORK // whitened.dim, seed)
+        users = _sample(problem.history.lengths, CURVATURE_WORK // whitened.dim, seed)
     lengths = problem.history.lengths[users]
     blocks = [users[rows] for rows in length_batches(lengths, BLOCK_EVENTS)]
     device = problem.features.device

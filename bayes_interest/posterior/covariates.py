@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from bayes_interest.model.parameters import COVARIATES, PRIOR_SCALES, emission_of, reliability
@@ -21,7 +22,7 @@ from bayes_interest.posterior.posterior import Posterior
 MAX_CELLS = 12_000_000  # of the table (event, item); more events are thinned out evenly
 MAX_STEPS = 40
 SHIFT_SPREAD, SCALE_SPREAD = 3.0, 1.0
-LEAST_GAIN = 1e-3  # nats an event
+LEAST_GAIN, CHANCE = 1e-3, 0.01  # nats an event; of weights where there is nothing to weigh
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ def tune_covariates(posterior: Posterior, found: Forecasts) -> Tuned:
     """Weights, cold shift and scale of the context that predict the events of `found` best.
 
     The weights have their Normal prior around the fitted ones, the shift (of choice) one around
-    zero, the scale (of choice with a context) one around 1. For the scalar families weights that
-    gain next to nothing stay as they are.
+    zero, the scale (of choice with a context) one around 1. For the scalar families weights stay as
+    they are unless they gain more than chance would give them (likelihood ratio test; Wilks 1938).
     """
     return _tune_choice(posterior, found) if found.mean is None else _tune_scalar(posterior, found)
 
@@ -63,7 +64,8 @@ def _tune_scalar(posterior: Posterior, found: Forecasts) -> Tuned:
 
     weight = _least(loss, first, len(outcome))
     gain = float(loss(first) - loss(weight))
-    return Tuned(weight if gain > LEAST_GAIN else first, 0.0)
+    by_chance = float(chi2.isf(CHANCE, len(weight))) / (2.0 * len(outcome))
+    return Tuned(weight if gain > max(by_chance, LEAST_GAIN) else first, 0.0)
 
 
 def _least(loss: Callable[[Tensor], Tensor], first: Tensor, n_events: int) -> Tensor:

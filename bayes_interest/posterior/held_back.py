@@ -26,6 +26,8 @@ from bayes_interest.posterior.predict import held_back_loss
 from bayes_interest.posterior.ready import Prepared, before_events, problem_of
 
 MIN_HELD_BACK = 20
+STRONG = 3.0
+"""Nats that the slice must gain by more of a model: strong evidence (Kass & Raftery 1995)."""
 LEFT_OPEN: dict[str, tuple[Any, Any]] = {"event_drift": (False, True), "context_layers": (0, 1)}
 """Fields that may still be "auto" when a fit begins: without, and with."""
 
@@ -49,12 +51,17 @@ class Trial:
         self.ready, self.full = ready, problem_of(ready, device)
         self.chosen, self.shift, self.notes = _choose_epochs(ready, self.full, fit)
         self.loss = min((record.held_back_loss for record in self.chosen.epochs), default=math.inf)
+        self.n_late = int((~_early(self.full, fit)).sum())
+
+    def beats(self, less: Trial) -> bool:
+        """Whether the slice speaks strongly for this one, which has more in it."""
+        return (less.loss - self.loss) * self.n_late > STRONG
 
 
 def choose(ready: Prepared, device: torch.device, fit: FitConfig) -> Trial:
-    """The fit before the held-back slice, with what is left open as the slice likes better.
+    """The fit before the held-back slice, with what is left open as the slice speaks for it.
 
-    One after the other; without a slice to ask, it is left out.
+    One after the other; without a slice to ask, or if it says little, it is left out.
     """
     still = left_open(ready)
     best, notes = Trial(with_fields(ready, still), device, fit), []
@@ -64,7 +71,7 @@ def choose(ready: Prepared, device: torch.device, fit: FitConfig) -> Trial:
         for trial in (without, with_it):
             value = getattr(trial.ready.config, name)
             notes.append(f"{name}={value}: held-back loss {trial.loss:.4f}")
-        best = min(without, with_it, key=lambda trial: trial.loss)
+        best = with_it if with_it.beats(without) else without
     best.notes += notes
     return best
 
@@ -80,8 +87,7 @@ def _choose_epochs(
     none = GlobalFit({}, empty, empty, (), fit.max_epochs, False)
     if fit.holdout == 0:
         return none, None, ["no held-back slice: holdout=0"]
-    cut = np.quantile(full.history.seconds, 1.0 - fit.holdout, method="higher")
-    early = full.history.seconds < cut
+    early = _early(full, fit)
     n_late, n_items = int((~early).sum()), 0
     if early.any():
         n_items = int(full.history.item_index[early].max()) + 1
@@ -99,6 +105,12 @@ def _choose_epochs(
     if chosen.context_epochs:
         notes.append(f"network of the context: {chosen.context_epochs} epochs")
     return chosen, tuned.cold_shift, notes
+
+
+def _early(full: Problem, fit: FitConfig) -> np.ndarray:
+    """Which events come before the held-back slice, (event,)."""
+    cut = np.quantile(full.history.seconds, 1.0 - fit.holdout, method="higher")
+    return np.asarray(full.history.seconds < cut)
 
 
 def _search(

@@ -241,7 +241,8 @@ def _keep(u: int, i: int, score: float, moments: tuple[float, float, float], bes
         for at in range(best.item.shape[1]):
             if best.score[u, at] >= best.floor[u]:
                 best.item[u, n], best.score[u, n] = best.item[u, at], best.score[u, at]
-                best.moments[u, n] = best.moments[u, at]
+                for moment in range(3):
+                    best.moments[u, n, moment] = best.moments[u, at, moment]
                 n += 1
         if n == best.item.shape[1]:
             best.n_kept[u] = GIVEN_UP

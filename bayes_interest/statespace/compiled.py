@@ -44,6 +44,14 @@ def _filter_step(
     return mu, s
 
 
+@njit(cache=True, nogil=True)
+def copy(source: Array, to: Array) -> None:
+    """A table into another of its shape; `to[:] = source` takes seconds to compile."""
+    for i in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            to[i, j] = source[i, j]
+
+
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def filter_kernel(
     x: Array,
@@ -72,8 +80,9 @@ def filter_kernel(
                 p,
                 projected[u, t],
             )
-            mean[u, t] = m
-            cov[u, t] = p
+            for i in range(len(m)):
+                mean[u, t, i] = m[i]
+            copy(p, cov[u, t])
             predicted[0, u, t] = mu
             predicted[1, u, t] = s
 
@@ -133,8 +142,9 @@ def filter_smooth_kernel(
         for t in range(n_steps):
             h, lam = linear[u, t], precision[u, t]
             mu, s = _filter_step(x[u, t], h, lam, decay[u, t], variance[u, t], m, p, alongs[t])
-            means[t] = m
-            covs[t] = p
+            for i in range(dim):
+                means[t, i] = m[i]
+            copy(p, covs[t])
             seen[0, t], seen[1, t] = mu, s
             spread = one + lam * s
             total += (h * mu + half_of * (h * h * s - lam * mu * mu)) / spread

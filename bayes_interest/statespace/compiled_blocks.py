@@ -94,7 +94,7 @@ def smooth_means(
         for d in range(dim):
             for e in range(dim):
                 mean[d] += cov[t, d, e] * pull[t, e]
-        out[t] = mean
+            out[t, d] = mean[d]
     adjoint, rest = np.zeros(dim), np.empty(dim)
     for t in range(n_steps - 1, -1, -1):
         for d in range(dim):

@@ -42,8 +42,7 @@ def filter_diagonal_kernel(
                 shrink = one / (one + precision[u, t, i] * spread)
                 m[i] = before + spread * (linear[u, t, i] - precision[u, t, i] * before) * shrink
                 p[i] = spread * shrink
-            mean[u, t] = m
-            var[u, t] = p
+                mean[u, t, i], var[u, t, i] = m[i], p[i]
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)

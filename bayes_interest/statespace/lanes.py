@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from bayes_interest.statespace.compiled import copy
+
 Array = np.ndarray[Any, Any]
 FAST = {"reassoc", "contract", "nsz"}
 LANES = 32
@@ -265,7 +267,7 @@ def filter_smooth_lanes(
                 for d in range(dim):
                     xs[t, d, k], qs[t, d, k] = x[u, t, d], variance[u, t, d]
         forward(xs, h, lam, a, qs, along, gain, pull, mu, s, total, cov)
-        before[:] = s
+        copy(s, before)
         backward(xs, a, along, gain, pull, mu, s, half, adjoint, scores, cov)
         smoothed(a, qs, along, gain, before, half, adjoint, state, covs, cov)
         for k in range(here):

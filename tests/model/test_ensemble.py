@@ -172,16 +172,18 @@ def problem_of(emission: str, copies: int) -> tuple[Problem, dict[str, Tensor]]:
 def test_a_small_problem_draws_everything_a_large_one_what_is_shared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bayes_interest.model.members.SWEEPS", 1)
     problem, values = problem_of("bernoulli", 2)
     assert draws_all(problem)
-    drawn = draw_members(problem, values, 3, seed=0)
-    assert not torch.equal(drawn[0]["residual"], drawn[1]["residual"])
-    monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", 100)
-    assert draws_all(problem)  # not moved by chains, and so around the mode
-    whitened, near = drawn_points(problem, values, 400, seed=0)
-    monkeypatch.setattr("bayes_interest.model.members.GAUSSIAN_STEPS", 0)
-    _, point = drawn_points(problem, values, 400, seed=0)  # around the fit itself
+    whitened, moved = drawn_points(problem, values, 3, seed=0, sweeps=1)
+    drawn = whitened.values(moved)["residual"]
+    assert not torch.equal(drawn[0], drawn[1])
+    _, still = drawn_points(problem, values, 3, seed=0, sweeps=0)
+    assert not torch.equal(still, moved)
+    monkeypatch.setattr("bayes_interest.model.members.CURVATURE_WORK", 100)
+    assert not torch.equal(drawn_points(problem, values, 3, seed=0, sweeps=1)[1], moved)
+    _, near = drawn_points(problem, values, 400, seed=0, sweeps=0)  # around the mode
+    monkeypatch.setattr("bayes_interest.model.members.CHORD_STEPS", 0)
+    _, point = drawn_points(problem, values, 400, seed=0, sweeps=0)  # around the fit itself
     assert "residual" in whitened.names
     spread = point.std(0) / 20.0
     assert ((point.mean(0) - whitened.point(values)).abs() < 4.5 * spread).all()
@@ -189,7 +191,7 @@ def test_a_small_problem_draws_everything_a_large_one_what_is_shared(
     density = Collapsed(whitened, problem.features, [batch])
     fit, mode = density(torch.stack((whitened.point(values), near.mean(0)))).value
     assert float(mode) > float(fit) + 1.0
-    monkeypatch.setattr("bayes_interest.model.members.MAX_GAUSSIAN", 100)
+    monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", 100)
     assert not draws_all(problem)
     shared = draw_members(problem, values, 3, seed=0)
     assert torch.equal(shared[0]["residual"], values["residual"])
@@ -198,7 +200,7 @@ def test_a_small_problem_draws_everything_a_large_one_what_is_shared(
 
 def test_more_events_leave_less_to_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", 2_000)
-    monkeypatch.setattr("bayes_interest.model.members.MAX_GAUSSIAN", 2_000)
+    monkeypatch.setattr("bayes_interest.model.members.CURVATURE_WORK", 2_000)
     spread = []
     for copies in (2, 32):
         problem, values = problem_of("bernoulli", copies)

@@ -217,7 +217,7 @@ def test_context_and_choices_among_many_refuse(monkeypatch: pytest.MonkeyPatch) 
     three = FitConfig(max_epochs=1, n_members=3, progress=False)
     with pytest.raises(ConfigError, match="n_members=3: a model with context, and"):
         fit(parts("bernoulli")[0], "bernoulli", three, **CONTEXT)
-    monkeypatch.setattr(members, "MAX_GAUSSIAN", 1)
+    monkeypatch.setattr(members, "MAX_WORK", 1)
     with pytest.raises(ConfigError, match="n_members=3: a model with context, and"):
         fit(parts("choice")[0], "choice", three)
     auto = FitConfig(max_epochs=1, progress=False)
