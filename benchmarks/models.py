@@ -31,8 +31,8 @@ FIT: dict[str, dict[str, Any]] = {
     "completejourney/choice": {"max_epochs": 8},
     "stackexchange-small/choice": {"max_epochs": 20},
     "ml-1m-order/choice": {
-        "context_epochs": 12,
-        "max_epochs": 2,
+        "context_epochs": 14,
+        "max_epochs": 4,
         "batch_events": 1024,
         "holdout": 0.005,  # an event of each user
         "refit": False,

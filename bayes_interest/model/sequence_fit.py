@@ -36,7 +36,7 @@ RATE, GRADIENT_NORM = 3e-3, 1.0
 SPARE = 1.05
 """Windows are cut anew in every epoch, and may be a few more than at first."""
 MIN_STEPS, LEAST_BATCH, BATCH_EVENTS = 200, 256, 4096
-DROPOUT = 0.15
+DROPOUT = 0.1
 N_CANDIDATES = 4096
 READ_ONLY = 10
 """Events that a window reads before those it predicts, where there are so many."""

@@ -18,14 +18,7 @@ from bayes_interest.model.parameters import COVARIATES
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.seeding import seeded
 from bayes_interest.model.text_posterior import with_text_variance
-from bayes_interest.posterior.held_back import (
-    choose,
-    fitted,
-    given_by,
-    left_open,
-    scaled,
-    with_fields,
-)
+from bayes_interest.posterior.held_back import choose, left_open, with_fields
 from bayes_interest.posterior.online import absorb
 from bayes_interest.posterior.posterior import FitSummary, Member, Posterior, cold_items
 from bayes_interest.posterior.ready import (
@@ -35,6 +28,7 @@ from bayes_interest.posterior.ready import (
     problem_of,
     resolve_device,
 )
+from bayes_interest.posterior.stages import fitted, given_by, scaled
 from bayes_interest.progress import logger, shown, shown_if
 from bayes_interest.text.encoder import Encoder
 
