@@ -19,7 +19,7 @@ from bayes_interest.schema import LOWER, PROBABILITY, UPPER
 from benchmarks.coverage_worlds import CASES, HISTORIES, LATER_DAYS, PROB, SIZES, SKEW, pairs
 
 OUT = Path(__file__).parent
-WORLDS = {"small": 40, "middle": 10}
+WORLDS = {"small": 40, "middle": 10, "wide": 10}
 GOAL, GOAL_OF_STRATA = (0.89, 0.91), (0.87, 0.93)
 N_BOOT, BAND = 2000, 0.9
 ALL = "all"

@@ -42,6 +42,7 @@ class Size:
 SIZES = {
     "small": Size(5, 15, 3, 4, (0.02, 0.1), {"holdout": 0.0, "max_epochs": 40}),
     "middle": Size(40, 60, 8, 8, (0.02, 0.05, 0.1), {}),
+    "wide": Size(20, 60, 6, 384, (0.02, 0.1), {"holdout": 0.0, "max_epochs": 40}),
     "quick": Size(2, 8, 2, 2, (0.05,), {"holdout": 0.0, "max_epochs": 2, "n_members": 1}),
 }
 Fit = Callable[[bi.InterestModel, bi.Simulation, Size], bi.InterestModel]

@@ -10,8 +10,16 @@ import torch
 from torch import Tensor
 
 from bayes_interest.model import ensemble
-from bayes_interest.model.ensemble import Collapsed, Density, Laplace, draw_points, laplace
-from bayes_interest.model.members import draw_members, drawn_points, draws_all
+from bayes_interest.model.collapsed_choice import CollapsedChoice
+from bayes_interest.model.ensemble import (
+    Collapsed,
+    Density,
+    Laplace,
+    LogDensity,
+    draw_points,
+    laplace,
+)
+from bayes_interest.model.members import OF_TEXTS, _Span, draw_members, drawn_points, draws_all
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import Whitened
 from tests.model.problems import SCALAR, small_problem
@@ -208,3 +216,69 @@ def test_more_events_leave_less_to_doubt(monkeypatch: pytest.MonkeyPatch) -> Non
         drawn = draw_members(problem, values, 200, seed=0)
         spread.append(torch.stack([one["bias"] for one in drawn]).std())
     assert spread[0] / spread[1] == pytest.approx(4.0, rel=0.35)  # as one over root n
+
+
+def with_wide_texts(emission: str, embed_dim: int = 40) -> tuple[Problem, dict[str, Tensor]]:
+    """Eleven items whose texts have more numbers than that."""
+    problem, values = problem_of(emission, 2)
+    layout = replace(problem.layout, embed_dim=embed_dim)
+    generator = torch.Generator().manual_seed(5)
+    features = torch.randn(layout.n_items, embed_dim, generator=generator, dtype=torch.float64)
+    for name in OF_TEXTS:
+        shape = layout.shapes()[name]
+        values[name] = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return replace(problem, layout=layout, features=features), values
+
+
+@pytest.mark.parametrize("emission", ["bernoulli", "choice"])
+def test_weights_beside_the_span_of_the_texts_are_those_of_the_prior(
+    emission: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawn_points, "__defaults__", (1, 0.0))  # one sweep
+    problem, values = with_wide_texts(emission)
+    whole = torch.linalg.svd(problem.features, full_matrices=True).Vh.T  # the span first
+    drawn = draw_members(problem, values, 40, seed=0)
+    weight = torch.stack([one["weight"] for one in drawn])
+    beside = weight @ whole[:, 11:]
+    assert float(beside.mean()) == pytest.approx(0.0, abs=4.0 / beside.numel() ** 0.5)
+    assert float(beside.std()) == pytest.approx(1.0, rel=0.06)
+    span = _Span.of(problem)
+    assert span is not None
+    whitened, point = drawn_points(span.problem, span.within(values), 40, seed=0)
+    torch.testing.assert_close(weight @ span.basis, whitened.values(point)["weight"])
+    assert drawn[0]["offset_weight"].shape == (40,)
+
+
+@pytest.mark.parametrize("emission", ["bernoulli", "choice"])
+def test_the_rotation_leaves_the_density_as_it_is(emission: str) -> None:
+    problem, values = with_wide_texts(emission)
+    span = _Span.of(problem)
+    assert span is not None
+    within = span.within(values)
+    values |= {name: within[name] @ span.basis.T for name in OF_TEXTS}  # nothing beside it
+
+    def density(problem: Problem, values: dict[str, Tensor]) -> float:
+        names = tuple(problem.layout.shapes())
+        whitened = Whitened.of(problem.layout, values, names)
+        batch = problem.batch(problem.block(np.arange(problem.history.n_users)))
+        found: LogDensity = Collapsed(whitened, problem.features, [batch])
+        if emission == "choice":
+            found = CollapsedChoice(whitened, problem)
+        return float(found(whitened.point(values)[None]).value)
+
+    assert density(span.problem, within) == pytest.approx(density(problem, values), abs=1e-6)
+    nothing = values | {name: torch.zeros_like(values[name]) for name in OF_TEXTS}
+    assert density(problem, values) != pytest.approx(density(problem, nothing), abs=0.1)
+
+
+def test_few_items_need_less_work_than_their_texts_have_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem, _ = with_wide_texts("bernoulli", 4_000)
+    spanned = replace(problem, layout=replace(problem.layout, embed_dim=11))
+    n_numbers = Whitened.of(spanned.layout, {}, tuple(spanned.layout.shapes())).dim
+    limit = n_numbers * len(problem.history)
+    monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", limit)
+    assert draws_all(problem)
+    monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", limit - 1)
+    assert not draws_all(problem)
