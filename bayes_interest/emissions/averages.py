@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from bayes_interest.emissions.compiled import LEAST_CHANCE, evidence_of
+
 Array = np.ndarray[Any, Any]
 FAST = {"reassoc", "contract", "nsz"}
 CHUNK = 256
@@ -21,6 +23,8 @@ PER_ROOT_TWO_PI = 1.0 / math.sqrt(2.0 * math.pi)
 DENSITY_SCALE = np.float32(PER_ROOT_TWO_PI)
 FARTHEST = np.float32(13.0)
 """Beyond, the density of float32 has no bits left."""
+DEEP = -35.0
+"""A bound so far below: with the widest scales of the mixture, too, it is short of `FARTHEST`."""
 HALF, ONE = np.float32(0.5), np.float32(1.0)
 TO_BITS = np.float32(-0.5 / math.log(2.0))
 E0, E1, E2, E3, E4, E5, E6, E7 = (
@@ -174,3 +178,63 @@ def expect_kernel(
 ) -> None:
     """The same without the last."""
     expect(low, high, var, far, square, weight, fit, first, second, np.empty_like(low))
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def evidence_single(
+    low: Array,
+    high: Array,
+    var: Array,
+    far: float,
+    square: Array,
+    weight: Array,
+    log_chance: Array,
+    first: Array,
+    second: Array,
+) -> None:
+    """`compiled.evidence_kernel` of float32 numbers, many at a time."""
+    kind, size = low.dtype.type, CHUNK
+    zero, one = kind(0), kind(1)
+    lower, upper, under = np.empty(size, kind), np.empty(size, kind), np.empty(size, kind)
+    chance, slope, curve = np.empty(size, kind), np.empty(size, kind), np.empty(size, kind)
+    per, z = np.empty(size, kind), np.empty(size, kind)
+    below, density, bits = np.empty(size, kind), np.empty(size, kind), np.empty(size, np.int32)
+    power = bits.view(np.float32)
+    for begin in range(0, len(low), size):
+        n, both = min(size, len(low) - begin), 0
+        for i in range(n):
+            flip = low[begin + i] + high[begin + i] > zero  # the nearer tail
+            lower[i] = -high[begin + i] if flip else low[begin + i]
+            upper[i] = -low[begin + i] if flip else high[begin + i]
+            under[i] = one if lower[i] > -far else zero
+            both += lower[i] > -far
+            chance[i], slope[i], curve[i] = zero, zero, zero
+        for k in range(len(weight)):
+            wide, share = kind(square[k]), kind(weight[k])
+            for i in range(n):
+                per[i] = one / np.sqrt(max(var[begin + i], zero) + wide)
+                z[i] = upper[i] * per[i]
+            _normal_single(z[:n], below, density, bits, power)
+            for i in range(n):
+                chance[i] += share * below[i]
+                slope[i] -= share * density[i] * per[i]
+                curve[i] -= share * density[i] * per[i] * per[i] * z[i]
+            if both == 0:
+                continue
+            for i in range(n):
+                z[i] = lower[i] * per[i]
+            _normal_single(z[:n], below, density, bits, power)
+            for i in range(n):
+                chance[i] -= under[i] * share * below[i]
+                slope[i] += under[i] * share * density[i] * per[i]
+                curve[i] += under[i] * share * density[i] * per[i] * per[i] * z[i]
+        for i in range(n):
+            at = begin + i
+            if upper[i] < DEEP:
+                c, s, b = evidence_of(low[at], high[at], var[at], far, square, weight)
+                log_chance[at], first[at], second[at] = math.log(c), s, b
+                continue
+            whole = max(chance[i], kind(LEAST_CHANCE))
+            flip = low[at] + high[at] > zero
+            s = (-slope[i] if flip else slope[i]) / whole
+            log_chance[at], first[at], second[at] = np.log(whole), s, curve[i] / whole - s * s

@@ -96,9 +96,11 @@ class OrderedEmission:
     def evidence(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Expected:
         """The same with its derivatives; a compiled loop on the CPU."""
         if mean.device.type == "cpu":
+            from bayes_interest.emissions.averages import evidence_single
             from bayes_interest.emissions.compiled import evidence_kernel
 
-            fit, first, second = self._compiled(evidence_kernel, mean, var, outcome)
+            kernel = evidence_single if mean.dtype == torch.float32 else evidence_kernel
+            fit, first, second = self._compiled(kernel, mean, var, outcome)
             return Expected(fit, ExpectedDerivatives(first, second))
         return self.evidence_by_tensors(mean, var, outcome)
 

@@ -11,6 +11,8 @@ from scipy.integrate import quad
 from scipy.special import expit
 from scipy.stats import kstwobign, norm
 
+from bayes_interest.emissions.averages import evidence_single
+from bayes_interest.emissions.compiled import evidence_kernel
 from bayes_interest.emissions.logistic import (
     N_SCALES,
     LogisticAverages,
@@ -91,6 +93,20 @@ def test_the_compiled_loop_gives_the_same(dtype: torch.dtype, levels: int) -> No
     torch.testing.assert_close(found.log_prob, wanted.log_prob, **close)
     torch.testing.assert_close(found.slope.first, wanted.slope.first, **close)
     torch.testing.assert_close(found.slope.second, wanted.slope.second, **close)
+
+
+@pytest.mark.parametrize("levels", [2, 4])
+def test_many_single_numbers_at_a_time_give_what_one_does(levels: int) -> None:
+    """Chunks and their rest; far tails, too, where the vector loop would run out of exponents."""
+    mean = torch.linspace(-90.0, 90.0, 1_999)[:, None].expand(-1, levels)
+    var = torch.linspace(0.0, 30.0, 1_999).roll(700)[:, None].expand(-1, levels)
+    outcome = torch.arange(levels, dtype=torch.float32).expand(1_999, -1)
+    emission = bernoulli_emission(mean) if levels == 2 else OrderedEmission(CUTS.float())
+    found, wanted = (
+        emission._compiled(kernel, mean, var, outcome)
+        for kernel in (evidence_single, evidence_kernel)
+    )
+    torch.testing.assert_close(found, wanted, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("var", [0.0, 0.7, 30.0])
