@@ -291,6 +291,7 @@ def test_nobody_gets_the_answer_for_anybody() -> None:
 
 def test_a_cold_item_is_explained_by_its_text() -> None:
     made = model("bernoulli")
+    made._posterior = weighed("bernoulli")
     vectors = simulation("bernoulli").vectors.copy()
     vectors["item_id"] = [f"new{place}" for place in range(len(vectors))]
     made.encoder = PrecomputedVectors(vectors)

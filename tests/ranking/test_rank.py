@@ -177,11 +177,14 @@ def test_exploration_leads_from_the_mean_to_the_draw(emission: EmissionName) -> 
     still = door.rank(USERS, **ask, exploration=0.0).set_index(["user_id", "item_id"])
     both = still.join(by_mean["mean"].rename("exact"), how="inner")
     np.testing.assert_allclose(both["score"], both["exact"], atol=0.02)
-    slates = [
-        {tuple(door.rank(USERS, **ask, seed=s, exploration=share)["item_id"]) for s in range(5)}
+    drawn = [
+        [door.rank(USERS, **ask, seed=s, exploration=share) for s in range(5)]
         for share in (0.0, 1.0)
     ]
-    assert len(slates[0]) < len(slates[1]) == 5
+    assert len({tuple(slate["item_id"]) for slate in drawn[1]}) == 5
+    scores = [[slate.groupby("user_id")["score"].max() for slate in some] for some in drawn]
+    by_mean, by_draw = (pd.concat(some, axis=1).std(axis=1) for some in scores)
+    assert (5.0 * by_mean < by_draw).all()  # 4,000 draws, and one
     with pytest.raises(ConfigError, match=r'exploration=0.5: needs by="thompson", got by=.mean.'):
         door.rank(USERS, exploration=0.5)
 

@@ -181,7 +181,8 @@ def test_shown_cells_are_rounded_numbers_of_the_tables() -> None:
     fitted, files = written("bernoulli")
     best = table(files, "user_slates").iloc[0]
     text = Page(files.html).text
-    assert f"{best['lower']:.0%} to {best['upper']:.0%}" in text
+    lower, upper = (f"{x:.0%}" if x >= 0.1 else f"{x:.1%}" for x in best[["lower", "upper"]])
+    assert f"{lower} to {upper}" in text
     assert f"{len(fitted.posterior.history):,}" in text
 
 
