@@ -80,7 +80,7 @@ def draw_members(
     whitened, point = drawn_points(problem, values, n_draws, seed, cold_shift=cold_shift)
     drawn = {name: value.to(problem.features) for name, value in whitened.values(point).items()}
     if span is not None:
-        drawn |= span.whole(drawn, torch.Generator().manual_seed(seed))
+        drawn |= span.whole(drawn, torch.Generator().manual_seed(seed + 1))
     return [{name: value[draw].clone() for name, value in drawn.items()} for draw in range(n_draws)]
 
 
