@@ -40,7 +40,7 @@ from tests.fitted import (
 @pytest.mark.parametrize("emission", FAMILIES)
 def test_the_door_says_what_the_functions_say(emission: EmissionName) -> None:
     train, test = parts(emission)
-    door = fit(train, emission)
+    door = InterestModel(model(emission).config, encoder(emission)).fit(train, config=QUICK)
     log = simulation(emission).events
     early = type(log)(log.frame[: len(train)], log.row[: len(train)], log.report)
     posterior = learn(early, None, encoder(emission), door.config, QUICK)
