@@ -138,7 +138,6 @@ def visit(
             forward(x[:longest], h, lam, decay, var_z, along, gain, pull, mean, var, evidence, cov)
             copy(var, before)
             backward(x[:longest], decay, along, gain, pull, mean, var, half, adjoint, score, cov)
-            reach = longest * lanes
             for t in range(longest):
                 for k in range(lanes):
                     centre = mean[t, k] + offset[t, k]

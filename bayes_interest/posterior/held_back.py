@@ -48,14 +48,14 @@ class Trial:
     """The fit before the held-back slice, and what the slice says of it."""
 
     def __init__(self, ready: Prepared, device: torch.device, fit: FitConfig) -> None:
-        self.ready, self.full = ready, problem_of(ready, device)
+        self.ready, self.full, self.fit = ready, problem_of(ready, device), fit
         self.chosen, self.shift, self.notes = _choose_epochs(ready, self.full, fit)
         self.loss = min((record.held_back_loss for record in self.chosen.epochs), default=math.inf)
-        self.n_late = int((~_early(self.full, fit)).sum())
 
     def beats(self, less: Trial) -> bool:
         """Whether the slice speaks strongly for this one, which has more in it."""
-        return (less.loss - self.loss) * self.n_late > STRONG
+        n_late = int((~_early(self.full, self.fit)).sum())
+        return (less.loss - self.loss) * n_late > STRONG
 
 
 def choose(ready: Prepared, device: torch.device, fit: FitConfig) -> Trial:

@@ -128,8 +128,7 @@ def filter_smooth_kernel(
     kind = x.dtype.type
     half_of, one, zero = kind(0.5), kind(1), kind(0)
     covs = np.empty((n_steps, dim, dim), x.dtype)
-    means = np.empty((n_steps, dim), x.dtype)
-    alongs = np.empty((n_steps, dim), x.dtype)
+    means, alongs = np.empty((n_steps, dim), x.dtype), np.empty((n_steps, dim), x.dtype)
     seen = np.empty((2, n_steps), x.dtype)
     adjoint, push_x = np.empty(dim, x.dtype), np.empty(dim, x.dtype)
     curve, half = np.empty((dim, dim), x.dtype), np.empty(dim, x.dtype)
