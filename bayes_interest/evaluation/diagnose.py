@@ -158,7 +158,7 @@ def _of_later(posterior: Posterior, later: History | None, seed: int) -> list[Ch
     name = "calibration of later events"
     if later is None:
         return [_Absent(name, "no events after the fit were given (diagnose(events=...))")]
-    if posterior.belief.diagonal:
+    if posterior.choice:
         return [_Absent(name, "choice: probabilities of the chosen item alone have no frequency")]
     scores, history = score_history(posterior, later, 0.9, False, 64)
     level = posterior.level if posterior.layout.emission == "rating" else 1
@@ -184,7 +184,7 @@ def _predictive(sample: GuideSample) -> list[Check | _Absent]:
         meaning = f"Observed {observed:.3f}, in logs drawn from the model {low:.3f} to {high:.3f}"
         meaning += "." if not outside else "; the model cannot reproduce it: " + _CURES[name]
         found.append(Check(f"drawn logs: {name}", chance, limit, verdict, meaning))
-    if not sample.posterior.belief.diagonal:
+    if not sample.posterior.choice:
         reason = f"{sample.posterior.layout.emission}: what is met next is not modelled"
         found.append(_Absent("drawn logs: repeats", reason))
     return found

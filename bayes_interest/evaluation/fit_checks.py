@@ -159,8 +159,7 @@ def known_share(posterior: Posterior) -> float:
     """`1 - var / (1 + q)`, `q` the walk's variance since the user's first event: mean over users
     with events and over dimensions as item vectors weigh them.
     """
-    cov, like = posterior.belief.cov, posterior.features
-    var = cov if posterior.belief.diagonal else cov.diagonal(dim1=-2, dim2=-1)
+    var, like = posterior.belief.variance, posterior.features
     history = posterior.history.take(posterior.history.absorb)
     users, count = np.unique(history.user_index, return_counts=True)
     start = history.start

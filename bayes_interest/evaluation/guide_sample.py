@@ -58,7 +58,7 @@ class GuideSample:
     @property
     def observed(self) -> np.ndarray:
         """Outcomes, or for choice the items chosen, (event,)."""
-        choice = self.posterior.belief.diagonal
+        choice = self.posterior.choice
         return self.history.item_index if choice else self.history.outcome
 
 
@@ -76,11 +76,11 @@ def draw_guide(posterior: Posterior, n_users: int, n_draws: int, seed: int) -> G
         for block in bar(blocks, total=total, desc="diagnose", unit="block"):
             batch, where = Batch.of(events, block), block.event[block.mask].cpu().numpy()
             users = block.users.cpu().numpy()
-            if posterior.belief.diagonal:
+            if posterior.choice:
                 _draw_choice(posterior, batch, rows, users, where, n_draws, out)
             else:
                 _draw_scalar(posterior, batch, users, where, n_draws, out)
-    loo = None if posterior.belief.diagonal else LeaveOneOut(*out.loo)
+    loo = None if posterior.choice else LeaveOneOut(*out.loo)
     return GuideSample(posterior, history, out.log_ratio, out.replicated, loo)
 
 
@@ -97,7 +97,7 @@ def _sampled(posterior: Posterior, n_users: int, seed: int) -> tuple[History, Ca
     active = np.unique(log.user_index[log.absorb])
     rng = np.random.default_rng(seed)
     users = np.sort(rng.permutation(active)[:n_users])
-    if posterior.belief.diagonal:  # tables of every candidate of every event
+    if posterior.choice:  # tables of every candidate of every event
         lengths = np.bincount(log.user_index[log.absorb], minlength=log.n_users)
         total = np.cumsum(lengths[users]) * layout.n_items
         users = users[: max(1, int((total <= CHOICE_TABLE).sum()))]
@@ -110,7 +110,7 @@ def _sampled(posterior: Posterior, n_users: int, seed: int) -> tuple[History, Ca
 
 
 def _affordable(posterior: Posterior, n_events: int, n_draws: int) -> int:
-    if not posterior.belief.diagonal:
+    if not posterior.choice:
         return n_draws
     return int(np.clip(CHOICE_CELLS // (n_events * posterior.layout.n_items), 50, n_draws))
 

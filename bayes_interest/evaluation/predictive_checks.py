@@ -32,7 +32,7 @@ def figures(sample: GuideSample) -> dict[str, Figure]:
     events: so figures of succession set it beside what truly came before.
     """
     history, truth = sample.history, sample.observed
-    if sample.posterior.belief.diagonal:
+    if sample.posterior.choice:
         vectors = sample.posterior.items.vectors.double().cpu().numpy()
         vectors = vectors - vectors.mean(0)
         n_items, before = len(vectors), _earlier_items(history)

@@ -57,6 +57,12 @@ class EventTensors:
             context,
         )
 
+    def at(self, position: np.ndarray) -> EventTensors:
+        """Some of the events, without context."""
+        index = torch.as_tensor(position, device=self.item.device)
+        columns = [getattr(self, field.name)[index] for field in fields(self)[:-1]]
+        return EventTensors(*columns)
+
 
 @dataclass(frozen=True)
 class StoredEvents:

@@ -53,6 +53,11 @@ class Belief:
         """Whether `cov` holds variances only."""
         return self.cov.ndim == 2
 
+    @property
+    def variance(self) -> Tensor:
+        """Of each state dimension, (user, state_dim)."""
+        return self.cov if self.diagonal else self.cov.diagonal(dim1=-2, dim2=-1)
+
     @staticmethod
     def prior(n_users: int, values: Globals, diagonal: bool) -> Belief:
         """`N(0, I)` for every user: one for all of them, in the same memory; `copy` to write."""
@@ -116,11 +121,11 @@ class ScalarForecasts:
 
 @dataclass(frozen=True)
 class ChoiceForecasts:
-    """The predicted state deviation before each event, (user, step, state_dim) each."""
+    """The predicted state deviation before each event, (user, step, ...) or (event, ...)."""
 
-    mean: Tensor
-    var: Tensor
-    log_prob: Tensor  # of the choice at the predicted mean, (user, step)
+    mean: Tensor  # (..., state_dim)
+    cov: Tensor  # variances (..., state_dim), or (..., state_dim, state_dim)
+    log_prob: Tensor  # of the choice at the predicted mean, (...)
 
 
 def filter_scalar(
@@ -154,7 +159,7 @@ def filter_scalar(
 def compilable(
     emission: ScalarEmission, items: Items, item_cov: Tensor | None, belief: Belief
 ) -> bool:
-    """Whether the compiled loop can filter: bernoulli and rating, on the CPU, without gradients."""
+    """Whether the compiled loop can filter: on the CPU, without gradients; never choice."""
     inputs = (items.vectors, belief.mean, *((item_cov,) if item_cov is not None else ()))
     grad = torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
     cpu = items.vectors.device.type == "cpu"

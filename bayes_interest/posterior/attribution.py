@@ -21,10 +21,16 @@ import torch
 from torch import Tensor
 
 from bayes_interest.events.history import History
+from bayes_interest.model.choice_filter import absorb_choices
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import reliability
 from bayes_interest.model.softmax import Choices, look
-from bayes_interest.posterior.online import Forecasts, filter_history, restarted
+from bayes_interest.posterior.online import (
+    Forecasts,
+    filter_history,
+    novelty_of_events,
+    restarted,
+)
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import level_cut
 from bayes_interest.schema import SECONDS_PER_DAY
@@ -144,12 +150,12 @@ def shared_out(
     history, before = found.history, _array(found.state_mean)
     days = torch.as_tensor(history.elapsed_days())
     decay = elapsed_growth(days, posterior.layout.half_life_days)[0].numpy()
-    kept = kept_of_states(posterior, found) if posterior.belief.diagonal else np.ones_like(before)
+    kept = kept_of_states(posterior, found) if posterior.choice else None
     out = np.zeros((len(history), len(targets)))
     weights, held = targets, targets @ last
     for event in reversed(range(len(history))):
-        if history.absorb[event]:
-            weights = weights * kept[event]
+        if kept is not None and history.absorb[event]:
+            weights = weights @ kept[event] if kept.ndim == 3 else weights * kept[event]
         rest = weights @ before[event]
         out[event], held = held - rest, rest
         weights = weights * decay[event]
@@ -157,10 +163,12 @@ def shared_out(
 
 
 def kept_of_states(posterior: Posterior, found: Forecasts) -> np.ndarray:
-    """choice: what each event leaves of the state before it, `1 / (1 + lam v)` as in
-    `filter_choice`, (event, state_dim).
+    """choice: what each event leaves of the state before it, `P_after / P_before` as in the filter:
+    (event, state_dim), or (event, state_dim, state_dim) of full covariances.
     """
     assert found.state_cov is not None
+    if found.state_cov.ndim == 3:
+        return _kept_of_full_states(posterior, found)
     history, values, like = found.history, posterior.values, found.state_mean
     item, kind = (
         torch.as_tensor(index, dtype=torch.long, device=like.device)
@@ -173,6 +181,19 @@ def kept_of_states(posterior: Posterior, found: Forecasts) -> np.ndarray:
     choices = Choices(item, rho, kind, covariates, np.arange(len(history)), found.rows)
     seen = look(values, posterior.items, choices, state).moments.var
     return _array(1.0 / (1.0 + rho[:, None] ** 2 * seen * found.state_cov))
+
+
+def _kept_of_full_states(posterior: Posterior, found: Forecasts) -> np.ndarray:
+    """`P_after P_before^-1` of every event."""
+    assert found.state_cov is not None
+    history, everything = found.history, np.arange(len(found.history))
+    item, kind = (torch.as_tensor(one) for one in (history.item_index, history.kind_index))
+    items = posterior.items
+    base = found.rows.dense(everything, posterior.values) + items.offsets
+    base = base + novelty_of_events(posterior, found.rows, everything)
+    before = Belief(found.state_mean.double(), found.state_cov.double())
+    after = absorb_choices(posterior.values, items, base, item.long(), kind.long(), before)
+    return _array(torch.linalg.solve(before.cov, after.cov).mT)
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -33,6 +33,7 @@ from bayes_interest.posterior.predict import (
     novelty,
     predictors,
     sigmoid_moments,
+    square_root,
 )
 from bayes_interest.posterior.target_interest import choice_shares
 from bayes_interest.posterior.themes import Targets, make_targets
@@ -76,7 +77,7 @@ def changes(
     tables = []
     for row, user in enumerate(bar(who, desc="changes", unit="user")):
         both, extra = [one.of(int(user)) for one in moments], calendar.extra(row)
-        if both[0].before.diagonal:
+        if posterior.choice:
             figures = _drawn(wide, both, extra, prob, n_draws, seed)
         else:
             figures = _exact(wide, both, extra, prob)
@@ -225,19 +226,21 @@ def _two_logits(
         shape = (n_draws, width)
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(extra)
 
-    dim, n_items = len(both.cross), extra.shape[-1]
+    m = posterior.values["mean"]
+    dim, n_items = len(m), extra.shape[-1]
     first, second = (
         predictors(posterior, both.before, extra),
         predictors(posterior, both.after, extra),
     )
-    m = posterior.values["mean"]
-    product = (m + both.before.mean[0]) * (m + both.after.mean[0]) + both.cross
+    joint = both.joint_cov
+    together = joint[:dim, dim:].diagonal()
+    product = (m + both.before.mean[0]) * (m + both.after.mean[0]) + together
     shared = posterior.item_cov @ torch.cat((product, product.new_ones(1)))
-    states = _pair(both.before.cov[0], both.after.cov[0], both.cross, noise(dim), noise(dim))
+    states = (noise(2 * dim) @ square_root(joint).T).unflatten(1, (2, dim)).transpose(0, 1)
     items = _pair(first.item_var[0], second.item_var[0], shared, noise(n_items), noise(n_items))
     vectors = posterior.items.vectors.T
     means = torch.stack((first.mean, second.mean))
-    return means + torch.stack(states) @ vectors + torch.stack(items), means[:, 0]
+    return means + states @ vectors + torch.stack(items), means[:, 0]
 
 
 def _pair(

@@ -53,7 +53,7 @@ class ExposedEvents:
         """Joint draws of P(the next choice is the item) before events, (event, draw, item)."""
         where = self.event[part]
         index = torch.as_tensor(where, device=self.choice.features.device)
-        extra = circumstances_of_events(self.choice, self.found.history, where, self.found.rows)
+        extra = circumstances_of_events(self.choice, where, self.found.rows)
         logits = draw_predictors(self.choice, self.found.belief(index), extra, self.n_draws)
         probs = interest_probabilities(self.choice, logits)
         return probs[..., torch.as_tensor(self.places, device=probs.device)]

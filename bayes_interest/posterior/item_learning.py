@@ -19,7 +19,7 @@ from bayes_interest.posterior.posterior import Member, Posterior
 
 def check_learns_items(posterior: Posterior) -> None:
     """Raise ConfigError for choice, whose every event is about all items."""
-    if posterior.belief.diagonal:
+    if posterior.choice:
         raise ConfigError(
             "learn_items=True: a choice model learns about items in fitting only; expected "
             "bernoulli or rating"

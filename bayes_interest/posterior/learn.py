@@ -12,6 +12,7 @@ from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import ConfigError
 from bayes_interest.events.read import EventLog, ItemTable
 from bayes_interest.model.choice_items import can_integrate, integrated_covs
+from bayes_interest.model.filtering import Belief
 from bayes_interest.model.fit import GlobalFit
 from bayes_interest.model.members import draw_members, draws_all
 from bayes_interest.model.parameters import COVARIATES
@@ -175,8 +176,10 @@ def _posterior(
     )
     features = torch.as_tensor(shell.standardizer.apply(ready.embedded)).to(full.features)
     cov = with_text_variance(shell.layout, shell.values, shell.item_cov, features, result.text_cov)
+    diagonal = full.layout.emission == "choice" and not draws_all(full)
     return replace(
         shell,
+        belief=Belief.prior(len(shell.last_seconds), shell.values, diagonal),
         features=features,
         has_text=ready.embedded.known,
         item_cov=result.item_spread * cov,

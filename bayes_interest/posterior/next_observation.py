@@ -2,8 +2,9 @@
 
 bernoulli and rating: an event with item j has one of the family's outcomes, each with its
 predictive probability; after each of them the filter's own site leaves a mean and a variance, and
-the expectation over outcomes is exact. choice: the next choice is item j; its site's precision is
-the same whatever is chosen, so candidates differ by the state's mean alone.
+the expectation over outcomes is exact. choice: the next choice is item j, and the filter's own step
+follows; where states have variances only, its site's precision is the same whatever is chosen, and
+candidates differ by the state's mean alone.
 
 Covariates and, where there is one, the context stay as they are: the former bear on no variance.
 """
@@ -15,11 +16,18 @@ import torch
 from torch import Tensor
 
 from bayes_interest.model.candidates import CandidateRows
+from bayes_interest.model.choice_filter import absorb_choices
 from bayes_interest.model.filtering import Belief, moment_site
 from bayes_interest.model.parameters import emission_of
 from bayes_interest.model.softmax import Choices, look
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import extra_tables, level_cut, predictors, settings
+from bayes_interest.posterior.predict import (
+    extra_tables,
+    level_cut,
+    novelty,
+    predictors,
+    settings,
+)
 from bayes_interest.statespace.kalman import gain_and_pull
 
 
@@ -37,7 +45,7 @@ def expected_variances(
     """
     index = torch.as_tensor(candidates, device=now.mean.device)
     each = settings(posterior, now)
-    if now.diagonal:
+    if posterior.choice:
         after = [_after_choice(one, own, rows, item, index) for one, own in each]
         mean, var = (torch.stack(part) for part in zip(*after, strict=True))
         return _array(var.mean(0) + mean.var(0, correction=0))
@@ -113,6 +121,8 @@ def _after_choice(
 
     At one setting of the globals.
     """
+    if not now.diagonal:
+        return _after_choices(posterior, now, rows, item, candidates)
     values, device = posterior.values, now.mean.device
     one = torch.tensor([item], device=device)
     own = torch.as_tensor(rows.own()).to(now.mean)
@@ -126,3 +136,21 @@ def _after_choice(
     block = posterior.item_cov[item].double()
     fixed = (vectors[item] ** 2 + block[:-1]) @ after + block[-1] + _asked_again(posterior, item)
     return mean + posterior.items.offsets[item] + extra, total**2 @ block[:-1] + fixed
+
+
+def _after_choices(
+    posterior: Posterior, now: Belief, rows: CandidateRows, item: int, candidates: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same of full covariances, by the filter's own step."""
+    n, items = len(candidates), posterior.items
+    moment = rows.surroundings.log.seconds[rows.moment]
+    extra = extra_tables(posterior, rows)[0]
+    base = (items.offsets + extra + novelty(posterior, moment)).expand(n, -1)
+    before = Belief(now.mean.double().expand(n, -1), now.cov.double().expand(n, -1, -1))
+    kind = torch.zeros_like(candidates)
+    after = absorb_choices(posterior.values, items, base, candidates, kind, before)
+    x, block = items.vectors[item].double(), posterior.item_cov[item].double()
+    total = posterior.values["mean"].double() + after.mean
+    var = (after.cov @ x) @ x + (total**2 + after.variance) @ block[:-1] + block[-1]
+    mean = after.mean @ x + items.offsets[item] + extra[0, item]
+    return mean, var + _asked_again(posterior, item)

@@ -21,9 +21,11 @@ from bayes_interest.events.surroundings import surroundings_of
 from bayes_interest.model.batch import Batch, EventTensors
 from bayes_interest.model.candidates import CandidateRows
 from bayes_interest.model.choice_bound import flat_choices
+from bayes_interest.model.choice_filter import filter_choices
 from bayes_interest.model.context import Tokens, context_after, encode_events, reach
 from bayes_interest.model.filtering import (
     Belief,
+    ChoiceForecasts,
     compilable,
     filter_choice,
     filter_events,
@@ -42,6 +44,7 @@ ROUND_NUMBER = 64
 CONTEXT_EVENTS = 4_096
 ABSORB_EVENTS = 250_000
 SEQUENCE_CELLS = 12_000_000  # of the table (event, item)
+FULL_CELLS = 4_000_000  # of the same, in float64
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Forecasts:
 
     history: History
     state_mean: Tensor  # deviation, (event, state_dim)
-    state_cov: Tensor | None  # (event, D, D), or (event, D) for choice; on request otherwise
+    state_cov: Tensor | None  # (event, D, D), or (event, D) as beliefs are; on request, or choice
     mean: Tensor | None  # scalar families: predictor of the event, (event,)
     var: Tensor | None  # likewise
     log_prob: Tensor | None  # choice: of the chosen item at the mean state, (event,)
@@ -124,7 +127,9 @@ def _filtered(
     events = EventTensors.of(history, like.dtype, like.device, last, own, context)
     layout, values, items = posterior.layout, posterior.values, posterior.items
     cov, before = posterior.item_cov, posterior.belief
-    if compilable(emission_of(layout, values), items, cov, before):
+    if posterior.choice and not before.diagonal:
+        return _filtered_choices(posterior, history, rows, events)
+    if not posterior.choice and compilable(emission_of(layout, values), items, cov, before):
         found, after = filter_events(
             layout, values, items, cov, events, history.start, before, keep, keep_cov
         )
@@ -132,7 +137,7 @@ def _filtered(
         return Forecasts(history, *seen, None, rows, context), after
     out = _Collector(posterior, history, rows, keep_cov)
     after = Belief(posterior.belief.mean.clone(), posterior.belief.cov.clone())
-    size = CHOICE_FILTER_EVENTS if posterior.belief.diagonal else FILTER_EVENTS
+    size = CHOICE_FILTER_EVENTS if posterior.choice else FILTER_EVENTS
     blocks = padded_batches(history, size, out.mean.device)
     total = len(length_batches(history.lengths, size))
     for block in bar(blocks, total=total, desc="filter", unit="block"):
@@ -141,6 +146,41 @@ def _filtered(
         end = out.run(Batch.of(events, block), block, start)
         after.mean[users], after.cov[users] = end.mean[: len(users)], end.cov[: len(users)]
     return out.forecasts(context), after
+
+
+def _filtered_choices(
+    posterior: Posterior, history: History, rows: CandidateRows, events: EventTensors
+) -> tuple[Forecasts, Belief]:
+    """Of choices with full covariances, so many users at a time as the logits leave room for."""
+    layout, values, items = posterior.layout, posterior.values, posterior.items
+    ends, parts = list[Belief](), list[ChoiceForecasts]()
+    for first, last in history.user_ranges(max(1, FULL_CELLS // layout.n_items)):
+        part = np.arange(*history.start[[first, last]])
+        base = rows.dense(part, values) + items.offsets
+        base = base + novelty_of_events(posterior, rows, part)
+        own, belief = events.at(part), posterior.belief.take(slice(first, last))
+        start = history.start[first : last + 1] - history.start[first]
+        seen, end = filter_choices(layout, values, items, base, own, start, belief)
+        ends.append(end)
+        parts.append(seen)
+    mean, cov, log_prob = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("mean", "cov", "log_prob")
+    )
+    found = Forecasts(history, mean, cov, None, None, log_prob, rows, None)
+    return found, Belief(torch.cat([e.mean for e in ends]), torch.cat([e.cov for e in ends]))
+
+
+def novelty_of_events(posterior: Posterior, rows: CandidateRows, part: np.ndarray) -> Tensor:
+    """`cold_shift` for items without an event before some of the events of `rows`.
+
+    (event, item), or (1, 1) where there is no shift.
+    """
+    if posterior.cold_shift == 0.0:
+        return posterior.features.new_zeros(1, 1)
+    log, first = rows.surroundings.log, np.full(posterior.layout.n_items, np.inf)
+    np.minimum.at(first, log.item_index[log.absorb], log.seconds[log.absorb])
+    cold = torch.as_tensor(first[None, :] >= log.seconds[rows.moment[part], None])
+    return posterior.cold_shift * cold.to(posterior.features)
 
 
 def filled(block: Padded) -> Padded:
@@ -165,7 +205,7 @@ class _Collector:
     ) -> None:
         self.posterior, self.history, self.keep_cov = posterior, history, keep_cov
         like, dim, n_events = posterior.features, posterior.layout.state_dim, len(history)
-        self.choice = posterior.belief.diagonal
+        self.choice = posterior.choice
         self.rows = rows
         self.mean, self.var, self.log_prob = like.new_zeros(3, n_events)
         self.state_mean = like.new_zeros(n_events, dim)
@@ -181,7 +221,7 @@ class _Collector:
             chosen, end = filter_choice(layout, values, items, batch, choices, start)
             self.log_prob[flat] = chosen.log_prob[block.mask]
             self.state_mean[flat] = chosen.mean[block.mask]
-            self.state_cov[flat] = chosen.var[block.mask]
+            self.state_cov[flat] = chosen.cov[block.mask]
             return end
         found, end = filter_scalar(
             layout, values, items, posterior.item_cov, batch, start, self.keep_cov

@@ -114,6 +114,11 @@ class Posterior:
         return np.unique(self.history.item_index[self.history.span(user)])
 
     @property
+    def choice(self) -> bool:
+        """Whether an event is a choice among items."""
+        return self.layout.emission == "choice"
+
+    @property
     def level(self) -> int:
         """rating: interest is P(level index >= this); the threshold's level or the upper half."""
         return self.vocabulary.level(self.config.positive_threshold)

@@ -20,12 +20,16 @@ from bayes_interest.emissions.logistic import LogisticAverages
 from bayes_interest.emissions.ordered import increasing_cuts
 from bayes_interest.emissions.quadrature import nodes_and_weights
 from bayes_interest.errors import ConfigError, InputError, TimeOrderError
-from bayes_interest.events.history import History
 from bayes_interest.model.candidates import CandidateRows, covariate_tables
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import COVARIATES, emission_of
 from bayes_interest.posterior.mixture import mixture_bounds, unseen_noise
-from bayes_interest.posterior.online import Forecasts, contexts, moments_of
+from bayes_interest.posterior.online import (
+    Forecasts,
+    contexts,
+    moments_of,
+    novelty_of_events,
+)
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.probability_map import EDGE, ProbabilityMap
 from bayes_interest.schema import SECONDS_PER_DAY
@@ -159,21 +163,13 @@ def extra_at(extra: Tensor, turn: int) -> Tensor:
     return extra if len(extra) == 1 else extra[turn : turn + 1]
 
 
-def circumstances_of_events(
-    posterior: Posterior, history: History, part: np.ndarray, rows: CandidateRows
-) -> Tensor:
+def circumstances_of_events(posterior: Posterior, part: np.ndarray, rows: CandidateRows) -> Tensor:
     """Extra predictor of every item just before some events of a filtered history.
 
     (setting, event, item), as in `circumstances`.
     """
     extra = extra_tables(posterior, replace(rows, moment=rows.moment[part]))
-    if posterior.cold_shift == 0.0:
-        return extra
-    first = posterior.first_seconds.copy()
-    keep = history.absorb
-    np.minimum.at(first, history.item_index[keep], history.seconds[keep])
-    cold = first[None, :] >= history.seconds[part, None]
-    return extra + posterior.cold_shift * torch.as_tensor(cold).to(extra)
+    return extra + novelty_of_events(posterior, rows, part)
 
 
 def novelty(posterior: Posterior, seconds: np.ndarray) -> Tensor:
@@ -220,11 +216,13 @@ def _predictors(posterior: Posterior, belief: Belief, extra: Tensor) -> Predicto
     one = torch.ones_like(state[:, :1])
     if belief.diagonal:
         state_var = belief.cov @ (items.vectors**2).T
-        second = torch.cat((state**2 + belief.cov, one), 1)
-        return Predictors(mean, state_var, second @ cov.T)
-    dim = state.shape[1]
-    outer = (items.vectors[:, :, None] * items.vectors[:, None, :]).reshape(-1, dim * dim)
-    state_var = belief.cov.reshape(-1, dim * dim) @ outer.T
+    else:
+        dim = state.shape[1]
+        outer = (items.vectors[:, :, None] * items.vectors[:, None, :]).reshape(-1, dim * dim)
+        state_var = belief.cov.reshape(-1, dim * dim) @ outer.T
+    if cov.ndim == 2:
+        second = torch.cat((state**2 + belief.variance, one), 1)
+        return Predictors(mean, state_var.clamp_min(0.0), second @ cov.T)
     extended = torch.cat((state, one), 1)
     second = extended[:, :, None] * extended[:, None, :]
     second[:, :-1, :-1] += belief.cov

@@ -153,7 +153,7 @@ def _choice_evidence(posterior: Posterior, found: Forecasts, events: np.ndarray)
     for at in range(0, len(events), size):
         part = events[at : at + size]
         index = torch.as_tensor(part, device=posterior.features.device)
-        extra = circumstances_of_events(posterior, history, part, found.rows)
+        extra = circumstances_of_events(posterior, part, found.rows)
         logits = draw_predictors(posterior, found.belief(index), extra, CHOICE_DRAWS)
         kind = torch.as_tensor(history.kind_index[part], dtype=torch.long, device=index.device)
         logits = logits * reliability(posterior.values, kind)[:, None, None]

@@ -77,14 +77,14 @@ def score_history(
     names = detail_names(posterior) if detail else []
     table = np.full((6 + len(names), n_events), np.nan)
     size = max(1, TABLE_SIZE // posterior.layout.n_items)
-    if posterior.belief.diagonal or exposure is not None or certainty:
+    if posterior.choice or exposure is not None or certainty:
         size //= n_draws
     size = max(ROUND_NUMBER, size - size % ROUND_NUMBER)
     for at in bar(range(0, n_events, size), desc="score", unit="block"):
         count = min(size, n_events - at)
         # A round number of rows, for the reason that `filled` gives.
         part = np.minimum(np.arange(at, at + count + -count % ROUND_NUMBER), n_events - 1)
-        if posterior.belief.diagonal:
+        if posterior.choice:
             rows = _choice_rows(posterior, found, part, prob, n_draws, ranker)
         else:
             rows = _scalar_rows(posterior, found, part, prob, ranker)
@@ -178,7 +178,7 @@ class _Ranker:
 
         `drawn` (event, draw, item) are joint draws of the scores, where certainties are wanted.
         """
-        mass = drawn if self.posterior.belief.diagonal else None
+        mass = drawn if self.posterior.choice else None
         if self.exposure is not None:
             mass = met = self.exposure.draws(part)
             scores = scores * met.mean(1)
@@ -215,7 +215,7 @@ def _scalar_rows(
     history = found.history
     index = torch.as_tensor(part, device=posterior.features.device)
     belief = found.belief(index)
-    extra = circumstances_of_events(posterior, history, part, found.rows)
+    extra = circumstances_of_events(posterior, part, found.rows)
     everything = predictors(posterior, belief, extra)
     scores = mean_score(everything.mean - level_cut(posterior), everything.var)
     own, chance = _own_predictors(posterior, found, index, part)
@@ -307,7 +307,7 @@ def _choice_rows(
     history = found.history
     index = torch.as_tensor(part, device=posterior.features.device)
     belief = found.belief(index)
-    extra = circumstances_of_events(posterior, history, part, found.rows)
+    extra = circumstances_of_events(posterior, part, found.rows)
     kind = torch.as_tensor(history.kind_index[part], dtype=torch.long, device=index.device)
     logits = draw_predictors(posterior, belief, extra, n_draws)
     probs = interest_probabilities(posterior, logits)

@@ -65,7 +65,7 @@ def states_of(posterior: Posterior) -> States:
     others = replace(layout.kinds, rates=False).names
     emission = emission_of(layout, posterior.values)
     quick = compilable(emission, posterior.items, posterior.item_cov, posterior.belief)
-    if quick and not others and not layout.context_layers:
+    if quick and not posterior.choice and not others and not layout.context_layers:
         return CompiledStates(posterior)
     return FilteredStates(posterior)
 

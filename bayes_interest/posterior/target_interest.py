@@ -49,7 +49,7 @@ def target_interest(
 ) -> TargetInterest:
     """Interest of one user with a belief, at a moment that adds `extra` to predictors."""
     posterior = targets.posterior
-    if one.diagonal:
+    if posterior.choice:
         logits = draw_predictors(posterior, one, extra, n_draws)[0]
         return TargetInterest(draws_interval(choice_shares(targets, logits), prob), None)
     found = predictors(posterior, one, extra).of(0, targets.item)

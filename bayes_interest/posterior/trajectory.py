@@ -60,7 +60,7 @@ def _smoothed(posterior: Posterior, user: int, looks: CandidateRows) -> Belief:
 
 
 def kept(cov: Tensor, posterior: Posterior) -> Tensor:
-    """What beliefs of the family keep of covariances (..., D, D): of choice the diagonals."""
+    """What the beliefs keep of covariances (..., D, D): of some the diagonals."""
     return cov.diagonal(dim1=-2, dim2=-1) if posterior.belief.diagonal else cov
 
 
@@ -86,7 +86,7 @@ def smoothed_path(posterior: Posterior, user: int, looks: CandidateRows) -> Smoo
     real = torch.as_tensor(~np.isin(own, moments), device=like.device)
     assert batch.moves is not None
     batch = replace(batch, moves=batch.moves * block.gather(real))
-    if posterior.belief.diagonal:
+    if posterior.choice:
         found = _smooth_choice(posterior, batch, rows, block.event)
     else:
         found = _smooth_scalar(posterior, batch)

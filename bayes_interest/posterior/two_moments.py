@@ -29,7 +29,7 @@ class TwoMoments:
 
     before: Belief  # of one user, (1, state_dim) and covariance, as is `after`
     after: Belief
-    cross: Tensor  # Cov(before, after), (D, D), or (D,) for choice
+    cross: Tensor  # Cov(before, after), (D, D), or (D,) where beliefs are diagonal
 
     @property
     def change_mean(self) -> Tensor:
@@ -38,10 +38,18 @@ class TwoMoments:
 
     @property
     def change_cov(self) -> Tensor:
-        """Of `after - before`, (D, D), or (D,) for choice."""
+        """Of `after - before`, (D, D), or (D,) where beliefs are diagonal."""
         cross = self.cross if self.before.diagonal else self.cross + self.cross.T
         twice = 2.0 if self.before.diagonal else 1.0
         return self.before.cov[0] + self.after.cov[0] - twice * cross
+
+    @property
+    def joint_cov(self) -> Tensor:
+        """Of both together, (2 D, 2 D)."""
+        before, after, cross = self.before.cov[0], self.after.cov[0], self.cross
+        if self.before.diagonal:
+            before, after, cross = torch.diag(before), torch.diag(after), torch.diag(cross)
+        return torch.cat((torch.cat((before, cross), 1), torch.cat((cross.T, after), 1)))
 
 
 def cross_covariance(path: SmoothedPath, first: int, second: int) -> Tensor:

@@ -62,7 +62,8 @@ def _along(cov: Tensor, x: Tensor) -> float:
 def _spread(block: Tensor, m: Tensor, cov: Tensor) -> float:
     """`Var[r . z + e]` for `(r, e) ~ N(0, block)`, `z ~ N(m, cov)`; m ends with a one."""
     if block.ndim == 1:
-        return float(block @ m**2 + block[:-1] @ cov)
+        variance = cov if cov.ndim == 1 else cov.diagonal()
+        return float(block @ m**2 + block[:-1] @ variance)
     return float(m @ block @ m + (block[:-1, :-1] * cov).sum())
 
 

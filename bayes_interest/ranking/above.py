@@ -90,7 +90,7 @@ def items_above(
 
 def _chances(posterior: Posterior, asked: Asked, drawn: Drawn, p: float) -> np.ndarray:
     """`P(interest probability > p)`, (item,): Phi for scalar families, a share of draws else."""
-    if asked.belief.diagonal:
+    if posterior.choice:
         share: np.ndarray = (drawn.probs > p).double().mean(0).cpu().numpy()
         return share
     chances, cut, mapped = [], float(level_cut(posterior)), posterior.recalibration

@@ -86,7 +86,7 @@ def draw_user(
     """
     one, extra, allowed = asked.belief, asked.extra, asked.allowed
     order = draw_predictors(posterior, one, extra, n_draws, seed)[0]
-    if one.diagonal:
+    if posterior.choice:
         masked = torch.where(allowed, order, order.new_tensor(-torch.inf))
         probs = interest_probabilities(posterior, masked)
         return Drawn(order, probs, draws_interval(probs, prob))

@@ -39,7 +39,7 @@ def slates_at_once(
     table. For bernoulli and rating; raises ConfigError for choice, whose probabilities are those
     among candidates.
     """
-    if posterior.belief.diagonal:
+    if posterior.choice:
         raise ConfigError(f'emission="{posterior.layout.emission}": expected bernoulli or rating')
     belief = advanced_belief(posterior, users, seconds)
     extra = circumstances(posterior, users, seconds)

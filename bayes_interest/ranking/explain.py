@@ -202,7 +202,7 @@ def _question(posterior: Posterior, user_id: Any, item_id: Any, at: object) -> _
 def _interval(asked: _Question, extra: Any, found: Any, prob: float, seed: int) -> Interval:
     """Of the interest probability, as `interest` has it."""
     posterior = asked.posterior
-    if not asked.belief.diagonal:
+    if not posterior.choice:
         mine = found.of(0, slice(asked.item, asked.item + 1))
         return interest_interval(mine, prob, level_cut(posterior), posterior.recalibration)
     drawn = draw_predictors(posterior, asked.belief, extra, N_DRAWS, DRAW_SEED + seed)[0]

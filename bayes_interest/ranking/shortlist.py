@@ -56,7 +56,7 @@ def can_stream(posterior: Posterior, seconds: np.ndarray) -> bool:
     """Whether `stream_slates` knows the model: a scalar family, globals at a point, one moment."""
     belief = posterior.belief
     return (
-        not belief.diagonal
+        not posterior.choice
         and not belief.members
         and belief.mean.device.type == "cpu"
         and posterior.cold_shift == 0.0

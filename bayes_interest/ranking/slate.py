@@ -75,7 +75,7 @@ def _intervals_alone(
     """The table without p_top_k."""
     from bayes_interest.ranking.shortlist import can_stream, stream_slates  # loads numba
 
-    if posterior.belief.diagonal or exposure is not None:
+    if posterior.choice or exposure is not None:
         raise ConfigError(
             "n_draws=0: probabilities of what is chosen next come from joint draws; leave n_draws "
             "out, or give at least 2"
@@ -109,7 +109,7 @@ def _rank_user(
 ) -> pd.DataFrame:
     drawn = draw_user(posterior, asked, options.prob, options.n_draws, options.seed, exposure)
     chance = top_k_probability(drawn.order, asked.allowed, options.k)
-    best, sort_by = _order(asked, drawn, chance, options, exposure is not None)
+    best, sort_by = _order(asked, drawn, chance, options, posterior.choice or exposure is not None)
     more: dict[str, Any] = {}
     if fallback is not None and options.abstain is not None:
         certainty = float(chance[best].double().mean())
@@ -128,11 +128,10 @@ def _more_columns(options: RankOptions) -> list[str]:
 
 
 def _order(
-    asked: Asked, drawn: Drawn, chance: Tensor, options: RankOptions, exposed: bool
+    asked: Asked, drawn: Drawn, chance: Tensor, options: RankOptions, exclusive: bool
 ) -> tuple[Tensor, Tensor]:
     """Positions of the slate's items and their scores, (place,) each."""
     if options.by == "diverse":
-        exclusive = asked.belief.diagonal or exposed
         looks = default_looks(exclusive) if options.looks is None else options.looks
         return diverse_slate(drawn.probs, asked.allowed, options.k, looks, exclusive)
     pick = int(np.random.default_rng(options.seed).integers(options.n_draws))

@@ -62,7 +62,7 @@ class Asked:
         surroundings = Surroundings(log, layout.n_items, layout.kinds, posterior.texts)
         looks = moments_of(posterior, taken.user_index, taken.seconds)
         shared = looks
-        if posterior.belief.diagonal:
+        if posterior.choice:
             nobody = np.full(len(taken), log.n_users)
             shared = moments_of(posterior, nobody, taken.seconds)
         index = np.searchsorted(users, taken.user_index)
@@ -208,7 +208,7 @@ def draw_posterior(posterior: Posterior, asked: Asked, n_draws: int, seed: int) 
 def _item_spread(posterior: Posterior) -> Tensor:
     """A square root of the items' covariances, of the same shape."""
     cov = posterior.item_cov
-    return cov.clamp_min(0.0).sqrt() if posterior.belief.diagonal else square_root(cov)
+    return cov.clamp_min(0.0).sqrt() if cov.ndim == 2 else square_root(cov)
 
 
 def _items(posterior: Posterior, spread: Tensor) -> Items:

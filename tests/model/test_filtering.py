@@ -296,7 +296,7 @@ def test_choice_filter_is_newton_on_the_dense_log_softmax(
                 walk.decay[user, t] ** 2 * var + walk.variance[user, t],
             )
             torch.testing.assert_close(forecasts.mean[user, t], mean, rtol=1e-10, atol=1e-10)
-            torch.testing.assert_close(forecasts.var[user, t], var, rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(forecasts.cov[user, t], var, rtol=1e-10, atol=1e-10)
 
             def log_prob(state: Tensor, event: int = event) -> Tensor:
                 rows = state.expand(N_EVENTS, STATE_DIM) + context

@@ -56,7 +56,7 @@ def forecasts(posterior: Posterior, history: History) -> Forecasts:
 def logits_of(posterior: Posterior, found: Forecasts) -> Tensor:
     """Of every item just before every event, (event, item)."""
     part = np.arange(len(found.history))
-    extra = circumstances_of_events(posterior, found.history, part, found.rows)
+    extra = circumstances_of_events(posterior, part, found.rows)
     mean = found.belief(torch.arange(len(part))).mean
     return mean @ posterior.items.vectors.T + posterior.items.offsets + extra[0]
 

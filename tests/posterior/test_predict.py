@@ -364,8 +364,8 @@ def test_an_item_is_new_until_its_first_event() -> None:
     more = make_history(np.array([0, 1, 2]), zeros + item, times, zeros, zeros, N_USERS)
     found, _, _ = filter_history(never, more)
     part = np.arange(3)
-    plain = predict.circumstances_of_events(replace(never, cold_shift=0.0), more, part, found.rows)
-    extra = predict.circumstances_of_events(never, more, part, found.rows)
+    plain = predict.circumstances_of_events(replace(never, cold_shift=0.0), part, found.rows)
+    extra = predict.circumstances_of_events(never, part, found.rows)
     np.testing.assert_allclose((extra - plain)[0, :, item], [1.7, 1.7, 0.0], atol=1e-6)
 
 

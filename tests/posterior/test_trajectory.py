@@ -224,7 +224,7 @@ def test_long_paths_of_choices_are_smoothed_dimension_by_dimension(
     together = smoothed_beliefs(posterior, user, seconds)
     monkeypatch.setattr(trajectory, "MAX_WORK", 0)
     apart = smoothed_beliefs(posterior, user, seconds)
-    sd = together.cov.sqrt()
+    sd = together.variance.sqrt()
     assert not torch.equal(together.mean, apart.mean)
     assert float(((together.mean - apart.mean) / sd).abs().max()) < 0.5
-    torch.testing.assert_close(apart.cov.sqrt() / sd, torch.ones_like(sd), rtol=0.15, atol=0.0)
+    torch.testing.assert_close(apart.variance.sqrt() / sd, torch.ones_like(sd), rtol=0.15, atol=0.0)

@@ -97,7 +97,7 @@ def of_two_themes(door: InterestModel) -> InterestModel:
     vectors[:6, 0], vectors[6:, 0] = 3.0, -3.0
     spread = torch.arange(N_ITEMS).to(vectors) * 0.01
     mean, cov = posterior.belief.mean.clone(), posterior.belief.cov.clone()
-    mean[:], mean[:, 0] = 0.0, 0.1
+    mean[:], mean[:, 0] = 0.0, 0.3
     cov[:] = 1e-4 if posterior.belief.diagonal else 1e-4 * torch.eye(mean.shape[1])
     cov[(slice(None), 0) if posterior.belief.diagonal else (slice(None), 0, 0)] = 1.0
     still = {name: value for name, value in posterior.values.items() if "covariates" not in name}

@@ -121,42 +121,69 @@ def test_the_probability_is_that_of_interest(case: str) -> None:
     assert not len(told.next_observations)
 
 
-def own_forecasts(posterior: Posterior, user: int) -> tuple[History, Any, np.ndarray]:
-    """One user filtered among all, and the state after the last event."""
+def own_forecasts(posterior: Posterior, user: int) -> tuple[History, Any, np.ndarray, np.ndarray]:
+    """One user filtered among all, and mean and covariance of the state after the last event."""
     own = posterior.history.take(posterior.history.user_index == user)
     others = posterior.history.take(posterior.history.user_index != user)
     start = replace(restarted(posterior), history=others)
     found, after, _ = filter_history(start, own, keep_cov=True)
-    return own, found, after.mean[user].double().numpy()
+    mean, cov = (part[user].double().numpy() for part in (after.mean, after.cov))
+    return own, found, mean, cov
+
+
+def choice_sites(posterior: Posterior, found: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Linear (event, D) and precision (event, D, D) of the filter whose states have variances only,
+    as the model's formula has them."""
+    n, vectors, state = len(found.history), posterior.items.vectors.double(), found.state_mean
+    logits = found.rows.dense(np.arange(n), posterior.values) + posterior.items.offsets
+    chance = torch.softmax((state + found.context).double() @ vectors.T + logits.double(), 1)
+    mean = chance @ vectors
+    precision = chance @ vectors**2 - mean**2
+    linear = vectors[torch.as_tensor(found.history.item_index)] - mean + precision * state.double()
+    return linear.numpy(), torch.diag_embed(precision).numpy()
+
+
+def moment_sites(
+    found: Any, last: tuple[np.ndarray, np.ndarray], moves: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of any filter: what each event adds to the states' natural parameters.
+
+    `moves` (event, D): variance of the walk that led to each event.
+    """
+    before, cov = found.state_mean.double().numpy(), found.state_cov.double().numpy()
+    after = np.concatenate((before[1:], last[0][None]))
+    spread = np.concatenate(
+        (cov[1:] - np.stack([np.diag(one) for one in moves[1:]]), last[1][None])
+    )
+    first, second = np.linalg.inv(cov), np.linalg.inv(spread)
+    linear = (second @ after[..., None] - first @ before[..., None])[..., 0]
+    return linear, second - first
 
 
 @pytest.mark.parametrize("case", ["choice", "choice context"])
 def test_shares_of_choices_are_the_rows_of_the_joint_gaussian_posterior(case: str) -> None:
-    """Of all states at once: `E[z_T] = K (I + Lam K)^-1 h`, linear in what was seen, `h`."""
+    """Of all states at once: `E[z_T] = K (I + W K)^-1 h`, linear in what was seen, `h`."""
     posterior = posterior_of(case)
-    own, found, last = own_forecasts(posterior, 3)
+    own, found, last, cov = own_forecasts(posterior, 3)
     n, dim, values = len(own), posterior.layout.state_dim, posterior.values
-    vectors, state = posterior.items.vectors.double(), found.state_mean.double()
-    logits = (found.rows.dense(np.arange(n), values) + posterior.items.offsets).double()
-    total = state if found.context is None else state + found.context
-    chance = torch.softmax(total @ vectors.T + logits, 1)
-    mean = chance @ vectors
-    precision = chance @ vectors**2 - mean**2
-    linear = vectors[torch.as_tensor(own.item_index)] - mean + precision * state
     days = (own.seconds - own.seconds[0]) / 86_400.0
+    steps = np.arange(n)
     between = np.minimum(days[:, None], days[None, :])
-    moved = np.minimum(np.arange(n)[:, None], np.arange(n)[None, :])
-    target, wanted = np.arange(1.0, dim + 1.0), np.zeros(n)
-    for d in range(dim):
-        drift, jump = (
-            float(torch.exp(2.0 * values[name][d].double()))
-            for name in ("log_drift", "log_event_drift")
-        )
-        cov = 1.0 + drift * between + jump * moved
-        gain = cov[-1] @ np.linalg.inv(np.eye(n) + precision[:, d].numpy()[:, None] * cov)
-        wanted += target[d] * gain * linear[:, d].numpy()
+    moved = np.minimum(steps[:, None], steps[None, :])
+    drift, jump = (
+        torch.exp(2.0 * values[name].double()).numpy() for name in ("log_drift", "log_event_drift")
+    )
+    walk = np.diff(days, prepend=0.0)[:, None] * drift + (steps > 0)[:, None] * jump
+    context = case == "choice context"
+    sites = choice_sites(posterior, found) if context else moment_sites(found, (last, cov), walk)
+    prior = 1.0 + drift[:, None, None] * between + jump[:, None, None] * moved  # (D, step, step)
+    joint = np.einsum("dst,de->sdte", prior, np.eye(dim)).reshape(n * dim, n * dim)
+    told = np.einsum("st,sde->sdte", np.eye(n), sites[1]).reshape(n * dim, n * dim)
+    target = np.arange(1.0, dim + 1.0)
+    rows = target @ joint[-dim:] @ np.linalg.inv(np.eye(n * dim) + told @ joint)
+    wanted = (rows.reshape(n, dim) * sites[0]).sum(1)
     shares = shared_out(posterior, found, last, target[None])[:, 0]
-    np.testing.assert_allclose(shares, wanted, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(shares, wanted, rtol=1e-3, atol=1e-3)
     assert shares.sum() == pytest.approx(target @ last, abs=1e-6)
 
 
@@ -164,7 +191,7 @@ def test_shares_of_choices_are_the_rows_of_the_joint_gaussian_posterior(case: st
 def test_shares_of_outcomes_are_what_they_changed_at_their_time(case: str) -> None:
     """The score on an item before and after each event, the state's part of it."""
     posterior = posterior_of(case)
-    _, found, last = own_forecasts(posterior, 3)
+    _, found, last, _ = own_forecasts(posterior, 3)
     x = posterior.items.vectors[4].double().numpy()
     shares = shared_out(posterior, found, last, x[None])[:, 0]
     path = np.append(found.state_mean.double().numpy() @ x, last @ x)
