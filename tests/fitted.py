@@ -15,7 +15,7 @@ from bayes_interest.config import EmissionName, FitConfig, ModelConfig
 from bayes_interest.events.split import split_by_time
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.model.simulate import Simulation, simulate
-from bayes_interest.posterior import covariates
+from bayes_interest.posterior import covariates, held_back
 from bayes_interest.posterior.online import absorb, restarted
 from bayes_interest.text.precomputed import PrecomputedVectors
 
@@ -58,12 +58,13 @@ def fit(
 ) -> InterestModel:
     """A model of some events with the item vectors of a family's simulation, fitted now.
 
-    Running rates get weights even where so small a log hardly speaks for them, so that tests meet
-    them.
+    Running rates get weights, and choices covariates, even where so small a log hardly speaks for
+    them, so that tests meet them.
     """
     chosen = ModelConfig(**{"emission": data, "state_dim": STATE_DIM} | config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(covariates, "CHANCE", 1.0)
+        patch.setattr(held_back, "EXTRAS", {})
         return InterestModel(chosen, encoder(data)).fit(events, config=fit_config)
 
 

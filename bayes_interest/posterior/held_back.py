@@ -31,6 +31,16 @@ STRONG = 3.0
 LEFT_OPEN: dict[str, tuple[Any, Any]] = {"event_drift": (False, True), "context_layers": (0, 1)}
 """Fields that may still be "auto" when a fit begins: without, and with."""
 
+EXTRAS: dict[str, Any] = {
+    "popularity_days": None,
+    "repeats": False,
+    "succession": False,
+    "likeness": False,
+    "event_drift": False,
+}
+"""What a choice has by default, and how it is without. Where a log is small, weights of what it has
+none of tell lies about items with few events."""
+
 
 def with_fields(ready: Prepared, fields: dict[str, Any]) -> Prepared:
     """With some fields of the model's configuration changed."""
@@ -64,7 +74,8 @@ def choose(ready: Prepared, device: torch.device, fit: FitConfig) -> Trial:
     One after the other; without a slice to ask, or if it says little, it is left out.
     """
     still = left_open(ready)
-    best, notes = Trial(with_fields(ready, still), device, fit), []
+    best, notes = Trial(with_fields(ready, still), device, fit), list[str]()
+    best = _without_extras(best, device, fit, notes)
     for name in still if best.shift is not None else {}:
         without = best
         with_it = Trial(with_fields(best.ready, {name: LEFT_OPEN[name][1]}), device, fit)
@@ -74,6 +85,20 @@ def choose(ready: Prepared, device: torch.device, fit: FitConfig) -> Trial:
         best = with_it if with_it.beats(without) else without
     best.notes += notes
     return best
+
+
+def _without_extras(best: Trial, device: torch.device, fit: FitConfig, notes: list[str]) -> Trial:
+    """A choice model without what nobody has asked for, unless the slice speaks for it.
+
+    Of small logs only; in a large one what is not there gets a weight near zero.
+    """
+    plain = {name: off for name, off in EXTRAS.items() if name in best.ready.auto}
+    choice = best.ready.config.emission == "choice"
+    if not plain or not choice or best.shift is None or not draws_all(best.full):
+        return best
+    without = Trial(with_fields(best.ready, plain), device, fit)
+    notes.append(f"{', '.join(plain)}: held-back loss {best.loss:.4f}, without {without.loss:.4f}")
+    return best if best.beats(without) else without
 
 
 def _choose_epochs(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ class Prepared:
     embedded: Embedded
     history: History
     n_fit: int  # items with an event to learn from come first
+    auto: frozenset[str]  # fields of the configuration that were left to us
 
 
 def prepare(
@@ -70,7 +71,11 @@ def prepare(
     history = log_history(log, vocabulary, family.name, config)
     texts = item_texts(vocabulary.items.ids, log, table)
     embedded = embed_items(vocabulary.items.ids, texts, encoder, progress)
-    return Prepared(resolved(config, family.name), family, vocabulary, embedded, history, n_fit)
+    auto = frozenset(
+        field.name for field in fields(config) if getattr(config, field.name) == "auto"
+    )
+    decided = resolved(config, family.name)
+    return Prepared(decided, family, vocabulary, embedded, history, n_fit, auto)
 
 
 def resolve_device(name: str) -> torch.device:
