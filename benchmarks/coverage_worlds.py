@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 import bayes_interest as bi
-from bayes_interest.schema import ITEM_ID, LOWER, PROBABILITY, TIMESTAMP, UPPER, USER_ID
+from bayes_interest.schema import ITEM_ID, LOWER, PROBABILITY, TIMESTAMP, UPPER, USER_ID, VALUE
 
 PROB, LATER_DAYS = 0.9, 60.0
 HISTORIES = {"never seen": (0, 0), "2": (2, 2), "3-9": (3, 9), "10-29": (10, 29), "30+": (30, 50)}
+AGAIN = 100_000
 SKEW = 1.6
 """Item number k is shown with a chance in proportion to k ** -SKEW."""
 WELL_SPECIFIED = {"popularity_days": None, "repeats": False, "succession": False,
@@ -37,10 +39,14 @@ class Size:
     embed_dim: int
     drift_scales: tuple[float, ...]  # per sqrt day
     fit: dict[str, Any]
+    from_prior: bool = False  # bias, cut points and all scales too, drift scales around those
 
 
 SIZES = {
     "small": Size(5, 15, 3, 4, (0.02, 0.1), {"holdout": 0.0, "max_epochs": 40}),
+    "prior": Size(
+        5, 15, 3, 4, (0.0097, 0.097), {"holdout": 0.0, "max_epochs": 40}, from_prior=True
+    ),
     "middle": Size(40, 60, 8, 8, (0.02, 0.05, 0.1), {}),
     "wide": Size(20, 60, 6, 384, (0.02, 0.1), {"holdout": 0.0, "max_epochs": 40}),
     "quick": Size(2, 8, 2, 2, (0.05,), {"holdout": 0.0, "max_epochs": 2, "n_members": 1}),
@@ -56,16 +62,26 @@ def fitted(model: bi.InterestModel, drawn: bi.Simulation, size: Size) -> bi.Inte
 
 
 def draw(case: str, size: Size, seed: int) -> bi.Simulation:
-    """One world: which users have how many events and which items are cold is set beforehand."""
+    """One world: which users have how many events and which items are cold is set beforehand.
+
+    Drawn again where some outcome never comes: such a log is of another family.
+    """
     rng = np.random.default_rng((seed, 1))
     spans = list(HISTORIES.values())
     lengths = [int(rng.integers(low, high + 1)) for low, high in spans for _ in range(size.users)]
     exposure = np.arange(1, size.items + 1) ** -SKEW
     exposure[size.items - size.cold :] = 0.0
-    return bi.simulate(
-        len(lengths), size.items, lengths, CASES[case]["emission"], size.drift_scales,
-        size.embed_dim, exposure=exposure.tolist(), seed=seed,
-    )  # fmt: skip
+    for turn in count():
+        drawn = bi.simulate(
+            len(lengths), size.items, lengths, CASES[case]["emission"], size.drift_scales,
+            size.embed_dim, exposure=exposure.tolist(), from_prior=size.from_prior,
+            seed=seed + AGAIN * turn,
+        )  # fmt: skip
+        frame, layout = drawn.events.frame, drawn.truth.layout
+        levels = layout.n_levels if layout.emission == "rating" else 2
+        if VALUE not in frame or frame[VALUE].nunique() == levels:
+            return drawn
+    raise AssertionError
 
 
 def pairs(case: str, size_name: str, seed: int, fit: Fit = fitted) -> pd.DataFrame:

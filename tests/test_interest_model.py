@@ -407,6 +407,7 @@ def spoken_for(door: InterestModel, without: float, with_it: float) -> bool:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_an_automatic_context_is_what_the_slice_speaks_for(seed: int) -> None:
     plain = {"popularity_days": None, "repeats": False, "succession": False, "likeness": False}
+    plain |= {"event_drift": True}
     options = {"emission": "choice", "state_dim": 4, "context_dim": 16} | plain
     run = FitConfig(
         max_epochs=12, batch_events=256, learning_rate=0.05, n_members=1, progress=False

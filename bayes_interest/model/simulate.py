@@ -105,6 +105,7 @@ def simulate(
     half_life_days: float | None = None,
     item_residuals: bool = True,
     exposure: Sequence[float] | None = None,
+    from_prior: bool = False,
     seed: int = 0,
 ) -> Simulation:
     """Draw globals, states and a log from the prior.
@@ -113,7 +114,9 @@ def simulate(
     average `events_per_user` events (at least 2), or as many as a sequence says for each (0: never
     seen), at uniform random times over `days`. Items are shown with chances in proportion to
     `exposure`, by default alike; one with 0 is cold: never shown, and for choice no candidate (the
-    others all are). Raises ConfigError for impossible sizes.
+    others all are). Bias, cut points and scales of effects are at the centre of their prior, so
+    that most logs say something, and drift scales are those given; with `from_prior` they are
+    drawn as well, drift scales around those given. Raises ConfigError for impossible sizes.
     """
     _check_sizes(n_users, n_items, events_per_user, drift_scales, emission)
     shares = _exposure(exposure, n_items)
@@ -130,10 +133,9 @@ def simulate(
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
     like = torch.zeros(1, dtype=torch.float64)
-    values = draw_prior(layout, generator, like) | {
-        "log_drift": torch.tensor(layout.log_drift_centre, dtype=torch.float64)
-    }
-    values = _moderate(values)
+    values = draw_prior(layout, generator, like)
+    if not from_prior:
+        values = _moderate(layout, values)
     features = torch.randn(n_items, embed_dim, generator=generator, dtype=torch.float64)
     shown = features[torch.as_tensor(shares > 0)]
     features = (features - shown.mean(0)) / shown.std(0)
@@ -181,9 +183,10 @@ def _exposure(exposure: Sequence[float] | None, n_items: int) -> np.ndarray:
     return total
 
 
-def _moderate(values: Globals) -> Globals:
-    """Pin what would often make a log uninformative: bias at 0, item scales at their centres."""
-    fixed = dict(values)
+def _moderate(layout: Layout, values: Globals) -> Globals:
+    """Pin what would often make a log uninformative: bias at 0, scales at their centres."""
+    centre = torch.tensor(layout.log_drift_centre, dtype=torch.float64)
+    fixed = values | {"log_drift": centre}
     if "bias" in fixed:
         fixed["bias"] = torch.zeros_like(fixed["bias"])
     if "raw_cuts" in fixed:

@@ -356,9 +356,12 @@ def draw_states(belief: Belief, n_draws: int, seed: int) -> Tensor:
 
 
 def square_root(cov: Tensor) -> Tensor:
-    """A square root of covariances that may be nearly singular."""
+    """The symmetric square root of covariances that may be nearly singular.
+
+    Unlike others it does not jump where rounding turns an eigenvector round.
+    """
     values, vectors = torch.linalg.eigh(cov)
-    root: Tensor = vectors * values.clamp_min(0.0).sqrt()[..., None, :]
+    root: Tensor = (vectors * values.clamp_min(0.0).sqrt()[..., None, :]) @ vectors.mT
     return root
 
 

@@ -38,6 +38,15 @@ def test_a_world_has_every_kind_of_history_and_cold_items() -> None:
     assert frame["item_id"].max() < f"i{size.items - size.cold:05d}"
 
 
+def test_worlds_from_the_prior_have_every_outcome_and_scales_of_their_own() -> None:
+    size = SIZES["prior"]
+    drawn = [draw("rating", size, seed) for seed in range(3)]
+    assert [one.events.frame["value"].nunique() for one in drawn] == [5, 5, 5]
+    scales = np.stack([one.truth.drift_scales for one in drawn])
+    assert len(np.unique(scales)) == scales.size
+    assert draw("rating", size, 1).events.frame.equals(drawn[1].events.frame)
+
+
 def test_shares_are_counted_by_stratum_and_judged() -> None:
     good, bad = pairs_of([True] * 18 + [False] * 2), pairs_of([True] * 10 + [False] * 10, 5)
     table = coverage.summary([coverage.counts(good), coverage.counts(bad)]).set_index("stratum")

@@ -9,6 +9,7 @@ import pytest
 
 from bayes_interest.config import EmissionName
 from bayes_interest.errors import ConfigError
+from bayes_interest.model.parameters import SCALE_CENTRES
 from bayes_interest.model.simulate import simulate
 
 LENGTHS = [0, 1, 7, 40, 0]
@@ -51,6 +52,32 @@ def test_truth_after_no_time_is_the_final_truth_and_walks_on_from_it() -> None:
     logits = [np.log(t["probability"] / (1 - t["probability"]))[3::3] for t in (now, later)]
     moved = (logits[1] - logits[0]) / float(vector[0])
     assert moved.std() == pytest.approx(0.1 * np.sqrt(60.0), rel=0.1)
+
+
+@pytest.mark.parametrize("emission", ["bernoulli", "rating", "choice"])
+def test_scales_are_at_their_centres_or_drawn_from_the_prior(emission: EmissionName) -> None:
+    size: dict[str, Any] = {"n_users": 3, "n_items": 4, "events_per_user": 3, "emission": emission}
+    fixed = simulate(**size, drift_scales=(0.01, 0.1)).truth
+    assert fixed.drift_scales == pytest.approx([0.01, 0.1])
+    away = []
+    for seed in range(200):
+        truth = simulate(**size, drift_scales=(0.01, 0.1), from_prior=True, seed=seed).truth
+        values = {name: value.numpy() for name, value in truth.values.items()}
+        values["log_drift"] = values["log_drift"] - np.log([0.01, 0.1])
+        parts = {
+            "log_drift": 1.5, "log_offset_scale": 1.0, "log_residual_scale": 1.0,
+            "bias": 3.0, "raw_cuts": 2.0,
+        }  # fmt: skip
+        about = {name: values[name] for name in parts if name in values}
+        for name, scale in SCALE_CENTRES.items():
+            about[name] = about[name] - scale
+        if "raw_cuts" in about:
+            about["raw_cuts"] = about["raw_cuts"] + 0.5
+        flat = [one.reshape(-1) / parts[name] for name, one in about.items()]
+        away.append(np.concatenate(flat))
+    each = np.stack(away)
+    assert np.abs(each.mean(0)).max() < 0.25  # of 200 standard normals: 3.5 sds of their mean
+    assert each.std(0) == pytest.approx(1.0, abs=0.2)
 
 
 @pytest.mark.parametrize(

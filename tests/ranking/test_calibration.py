@@ -16,7 +16,7 @@ K = 3
 
 @pytest.mark.parametrize("emission", ["bernoulli", "choice"])
 def test_p_top_k_is_the_share_that_is_truly_in_the_top_k(emission: EmissionName) -> None:
-    log, door = known(emission, 45 if emission == "choice" else 90)
+    log, door = known(emission, 60 if emission == "choice" else 90)
     posterior, ids = door.posterior, door.posterior.vocabulary
     truth = log.final_truth.pivot(index="user_id", columns="item_id", values="probability")
     best = truth.loc[ids.users.ids, ids.items.ids].rank(axis=1, ascending=False).to_numpy() <= K
