@@ -185,8 +185,8 @@ def _exposure(exposure: Sequence[float] | None, n_items: int) -> np.ndarray:
 
 def _moderate(layout: Layout, values: Globals) -> Globals:
     """Pin what would often make a log uninformative: bias at 0, scales at their centres."""
-    centre = torch.tensor(layout.log_drift_centre, dtype=torch.float64)
-    fixed = values | {"log_drift": centre}
+    drift = torch.tensor(layout.log_drift_centre, dtype=torch.float64)
+    fixed = values | {"log_drift": drift}
     if "bias" in fixed:
         fixed["bias"] = torch.zeros_like(fixed["bias"])
     if "raw_cuts" in fixed:
