@@ -30,6 +30,7 @@ NEWTON_STEPS, NEWTON_REACH, GOOD_ENOUGH = 6, 1.5, 0.01
 LEAST_STEP, STEP_SHRINK = 0.05, 0.4
 LEAST_CURVATURE = 1.0  # that of the prior
 TOP_EVIDENCE = 0.1
+DRIFT = ("log_drift", "log_event_drift")
 GRID_REACH, GRID_SIZE = 5.0, 501
 LEAPS, LEAP = 4, 0.35
 FINDING, SHORTER, LONGER = 0.5, 0.3, 1.5
@@ -135,10 +136,13 @@ def laplace(
 
     A curvature serves at most `chord_steps` steps: it costs as much as `2 dim` of them.
     Scales of effects stay where they start: where a log says little, the mode over effects and
-    their scale together lies far from where their posterior is.
+    their scale together lies far from where their posterior is. So do drift scales where the
+    vectors that they are scales of are sought too: at the mode of both vectors are too short and
+    drift too fast, and chains would be long on their way back.
     """
     mode, here = start, density(start[None])
-    free = density.whitened.mask(lambda name: name not in BY_MOMENTS).to(start)
+    held = BY_MOMENTS + (DRIFT if "weight" in density.whitened.names else ())
+    free = density.whitened.mask(lambda name: name not in held).to(start)
     for _ in range(n_steps):
         precision = _curvature(density, mode, here.sites)
         precision = precision * free * free[:, None] + torch.diag(1.0 - free)

@@ -47,7 +47,7 @@ def test_worlds_of_choices() -> None:
 
 
 def test_a_guide_without_correlation_along_time_is_found_out() -> None:
-    table = sbc_table(sbc(40, guide="factorised", **QUICK))  # type: ignore[arg-type]
+    table = sbc_table(sbc(60, guide="factorised", **QUICK))  # type: ignore[arg-type]
     outside = set(table.loc[~table["inside"], "quantity"])
     assert {"state, first step", "state, middle step", "state, last step"} & outside
     assert "drift scale 1" not in outside  # the globals are those of the right guide

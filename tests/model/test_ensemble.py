@@ -65,7 +65,7 @@ class Quadratic:
 
     def __init__(self, mean: Tensor, precision: Tensor, skew: float = 0.0) -> None:
         self.mean, self.precision, self.skew = mean, precision, skew
-        self.whitened, self.scaled = self, ()
+        self.whitened, self.scaled, self.names = self, (), ("mean",)
 
     def mask(self, wanted: object) -> Tensor:
         return torch.ones(len(self.mean))
