@@ -123,9 +123,9 @@ def test_how_the_model_ranks_and_learns_in_a_loop_makes_a_difference() -> None:
         "users": ModelRanking("thompson", learn_items=False),
         "refitted": ModelRanking("thompson", refit_every=2),
     }
-    sizes = SMALL | {"n_users": 17, "n_rounds": 6}
+    sizes = SMALL | {"n_users": 25, "n_rounds": 8}
     table = simulate_feedback(policies, seeds=[0], fit_config=QUICK, **sizes)
-    last = table[table["round"] == 6].set_index("policy")["cumulative_regret"]
+    last = table[table["round"] == 8].set_index("policy")["cumulative_regret"]
     assert last.nunique() == len(policies)
     named = {"named": ModelRanking("thompson")}
     again = simulate_feedback(named, seeds=[0], fit_config=QUICK, **sizes)
