@@ -49,7 +49,9 @@ class ModelConfig:
     popularity_days: float | tuple[float, ...] | Literal["auto"] | None = "auto"
     """Half-life in days, or several, of the recent popularity that shifts an item, and with it how
     long ago anybody met the item last and first; None leaves all of it out, "auto" is 0.1, 1, 10
-    and 100 days for choice and none otherwise."""
+    and 100 days for choice and none otherwise. A small log of choices does without whatever of
+    this, `repeats`, `succession`, `likeness` and `event_drift` is "auto", unless its held-back
+    slice of time speaks strongly for it."""
     repeats: bool | Literal["auto"] = "auto"
     """Let a user's own earlier events of an item raise or lower it; "auto": for choice."""
     succession: bool | Literal["auto"] = "auto"

@@ -109,8 +109,9 @@ HEAD = """# Do 90 % intervals hold the truth 90 % of the time?
 Made by `make coverage` (`python -m benchmarks.coverage`; needs no data). Worlds are drawn by
 `simulate`, globals anew in each: weights, effects and states from the prior of the model; bias, cut
 points and scales of effects at the centre of theirs; drift scales given, per sqrt day:
-{drift}. In the worlds called prior these too are drawn from the prior, drift scales around those
-given: over such worlds a posterior without error holds 90 %, at fixed values it need not.
+{drift}.
+In the worlds called prior these too are drawn from the prior, drift scales around those given:
+over such worlds a posterior without error holds 90 %, at fixed values it need not.
 A fifth of the users each has no event, 2, 3 to 9, 10 to 29 and 30 to 50, whatever the outcomes.
 Item k is shown with a chance in proportion to k^-{skew:g}. Cold items have a vector and are
 never shown, for choice are no candidates in the log, and come to the catalogue after the fit.
