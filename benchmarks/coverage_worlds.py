@@ -71,17 +71,21 @@ def draw(case: str, size: Size, seed: int) -> bi.Simulation:
     lengths = [int(rng.integers(low, high + 1)) for low, high in spans for _ in range(size.users)]
     exposure = np.arange(1, size.items + 1) ** -SKEW
     exposure[size.items - size.cold :] = 0.0
-    for turn in count():
-        drawn = bi.simulate(
+    worlds = (
+        bi.simulate(
             len(lengths), size.items, lengths, CASES[case]["emission"], size.drift_scales,
             size.embed_dim, exposure=exposure.tolist(), from_prior=size.from_prior,
             seed=seed + AGAIN * turn,
-        )  # fmt: skip
-        frame, layout = drawn.events.frame, drawn.truth.layout
-        levels = layout.n_levels if layout.emission == "rating" else 2
-        if VALUE not in frame or frame[VALUE].nunique() == levels:
-            return drawn
-    raise AssertionError
+        )
+        for turn in count()
+    )  # fmt: skip
+    return next(drawn for drawn in worlds if _has_every_outcome(drawn))
+
+
+def _has_every_outcome(drawn: bi.Simulation) -> bool:
+    frame, layout = drawn.events.frame, drawn.truth.layout
+    levels = layout.n_levels if layout.emission == "rating" else 2
+    return VALUE not in frame or frame[VALUE].nunique() == levels
 
 
 def pairs(case: str, size_name: str, seed: int, fit: Fit = fitted) -> pd.DataFrame:

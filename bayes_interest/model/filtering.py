@@ -159,7 +159,7 @@ def filter_scalar(
 def compilable(
     emission: ScalarEmission, items: Items, item_cov: Tensor | None, belief: Belief
 ) -> bool:
-    """Whether the compiled loop can filter: on the CPU, without gradients; never choice."""
+    """Whether the compiled loop can filter a scalar family: on the CPU, without gradients."""
     inputs = (items.vectors, belief.mean, *((item_cov,) if item_cov is not None else ()))
     grad = torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
     cpu = items.vectors.device.type == "cpu"

@@ -129,7 +129,7 @@ def _filtered(
     cov, before = posterior.item_cov, posterior.belief
     if posterior.choice and not before.diagonal:
         return _filtered_choices(posterior, history, rows, events)
-    if not posterior.choice and compilable(emission_of(layout, values), items, cov, before):
+    if compilable(emission_of(layout, values), items, cov, before):
         found, after = filter_events(
             layout, values, items, cov, events, history.start, before, keep, keep_cov
         )

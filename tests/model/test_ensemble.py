@@ -60,6 +60,21 @@ def test_blocks_and_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     torch.testing.assert_close(again.value, density(points, whole.sites).value, atol=1e-4, rtol=0)
 
 
+def test_drift_stays_in_the_search_for_the_mode_where_vectors_are_sought_too() -> None:
+    everything, point = collapsed("bernoulli")
+    found = laplace(everything, point).mode
+    spans = everything.whitened.spans
+    assert torch.equal(found[spans["log_drift"]], point[spans["log_drift"]])
+    assert not torch.equal(found[spans["weight"]], point[spans["weight"]])
+    small = small_problem("bernoulli")
+    shared = Whitened.of(small.layout, small.values, ("log_drift", "mean"))
+    alone = Collapsed(shared, small.features, [small.batch])
+    start = shared.point(small.values)
+    moved = laplace(alone, start).mode
+    drift = shared.spans["log_drift"]
+    assert not torch.equal(moved[drift], start[drift])
+
+
 class Quadratic:
     """A density that is Gaussian, so that everything is known."""
 

@@ -70,6 +70,25 @@ def test_update_in_any_batches_equals_the_filter_from_scratch(
     np.testing.assert_array_equal(online.posterior.last_seconds, scratch.last_seconds)
 
 
+@pytest.mark.parametrize("shift", [0.0, -1.5])
+def test_choices_are_filtered_alike_in_blocks_of_any_size(
+    shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posterior = restarted(replace(model("choice").posterior, cold_shift=shift))
+    assert not posterior.belief.diagonal
+    history = model("choice").posterior.history
+    whole, after, _ = online.filter_history(posterior, history)
+    monkeypatch.setattr(online, "FULL_CELLS", 1)  # a user at a time
+    pieces, again, _ = online.filter_history(posterior, history)
+    assert whole.log_prob is not None
+    assert pieces.log_prob is not None
+    assert torch.equal(whole.log_prob, pieces.log_prob)
+    assert torch.equal(after.mean, again.mean)
+    assert torch.equal(after.cov, again.cov)
+    plain = online.filter_history(replace(posterior, cold_shift=0.0), history)[1]
+    assert torch.equal(plain.mean, after.mean) == (shift == 0.0)
+
+
 @pytest.mark.parametrize("emission", FAMILIES)
 @pytest.mark.parametrize("split", [one_by_one, in_chunks])
 def test_update_with_a_context_equals_the_filter_from_scratch(
