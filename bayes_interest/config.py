@@ -164,8 +164,8 @@ class FitConfig:
     and where they held too little before, they hold less."""
     n_members: int | Literal["auto"] = "auto"
     """Without context: draws of the global parameters over which predictions integrate; 1 keeps
-    their best values, "auto": 16 where all of them can be drawn together, otherwise 1. Where they
-    cannot, bernoulli and rating draw what all users share, and choice takes 1 only."""
+    their best values, and intervals are too narrow. "auto": 16 where that takes minutes at most,
+    otherwise 1. bernoulli and rating take any number on any log; choice 1 only on large ones."""
     progress: bool = True
     """Show bars of what takes over two seconds, on a terminal or in a notebook; the environment
     variable BAYES_INTEREST_PROGRESS=0 silences them everywhere."""

@@ -328,7 +328,7 @@ class InterestModel:
         With `learn_items` (bernoulli, rating) events teach about items as well: residual and offset
         move and grow surer, most of all those of new items, as if user and item were independent
         of each other before the event. Events of all users are then taken in order of time. Items
-        of a log so small that fitting drew all globals (`n_members`) stay as they were drawn.
+        that the fit drew together with all globals (`n_members`) stay as they were drawn.
 
         What was shown and ignored: to bernoulli an event of value 0, to rating a low level; a
         dislike says more than an ignored impression where `kind` tells them apart and the log

@@ -16,10 +16,19 @@ import numpy as np
 import pandas as pd
 
 from bayes_interest.schema import LOWER, PROBABILITY, UPPER
-from benchmarks.coverage_worlds import CASES, HISTORIES, LATER_DAYS, PROB, SIZES, SKEW, pairs
+from benchmarks.coverage_worlds import (
+    CASES,
+    HISTORIES,
+    LATER_DAYS,
+    POINTS,
+    PROB,
+    SIZES,
+    SKEW,
+    pairs,
+)
 
 OUT = Path(__file__).parent
-WORLDS = {"small": 40, "prior": 40, "middle": 10, "wide": 10}
+WORLDS = {"small": 40, "prior": 40, "middle": 10, "large": 5, "wide": 10}
 GOAL, GOAL_OF_STRATA = (0.89, 0.91), (0.87, 0.93)
 N_BOOT, BAND = 2000, 0.9
 ALL = "all"
@@ -117,8 +126,8 @@ Item k is shown with a chance in proportion to k^-{skew:g}. Cold items have a ve
 never shown, for choice are no candidates in the log, and come to the catalogue after the fit.
 Fits are those of the README: below 2,000 events `FitConfig(holdout=0.0, max_epochs=40)`, above
 the defaults. `choice` is fitted without covariates and drift by events, of which the drawn log
-has none; beside it with all defaults. Every user is asked about every item, at the user's last
-event and {later:g} days later.
+has none; beside it with all defaults. "Points" is a fit without draws of the globals. Every user is
+asked about every item, at the user's last event and {later:g} days later.
 
 `share`: of true interest probabilities inside the {prob:.0%} interval of `InterestModel.interest`.
 Bounds (90 %) by resampling worlds. `width`: mean width; `error`: root mean square of truth less
@@ -181,6 +190,8 @@ def main() -> None:
             continue
         for seed in range(0 if options.table else min(most, options.worlds or most)):
             for case in options.cases:
+                if case == POINTS and size != "large":
+                    continue
                 run(options.work, size, case, seed)
     options.out.write_text(text(options.work, sizes))
 

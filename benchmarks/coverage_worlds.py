@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -26,7 +26,10 @@ CASES: dict[str, dict[str, Any]] = {
     "rating": {"emission": "rating"},
     "choice": {"emission": "choice", **WELL_SPECIFIED},
     "choice, all defaults": {"emission": "choice"},
+    "bernoulli, points": {"emission": "bernoulli"},
 }
+POINTS = "bernoulli, points"
+"""Fitted without draws of the globals, to see what those are for; of large worlds only."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ SIZES = {
         5, 15, 3, 4, (0.0097, 0.097), {"holdout": 0.0, "max_epochs": 40}, from_prior=True
     ),
     "middle": Size(40, 60, 8, 8, (0.02, 0.05, 0.1), {}),
+    "large": Size(150, 200, 20, 16, (0.02, 0.05, 0.1), {}),
     "wide": Size(20, 60, 6, 384, (0.02, 0.1), {"holdout": 0.0, "max_epochs": 40}),
     "quick": Size(2, 8, 2, 2, (0.05,), {"holdout": 0.0, "max_epochs": 2, "n_members": 1}),
 }
@@ -95,6 +99,8 @@ def pairs(case: str, size_name: str, seed: int, fit: Fit = fitted) -> pd.DataFra
     log the user and the item have; `attrs` has the draws of the globals and the seconds of the fit.
     """
     size = SIZES[size_name]
+    if case == POINTS:
+        size = replace(size, fit=size.fit | {"n_members": 1})
     drawn, began = draw(case, size, seed), time.perf_counter()
     config = bi.ModelConfig(state_dim=len(size.drift_scales), **CASES[case])
     model = bi.InterestModel(config, bi.PrecomputedVectors(drawn.vectors))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,12 +18,24 @@ from bayes_interest.report.plot_sbc import plot_sbc
 
 OUT = Path(__file__).parent
 WRONG = "factorised"
+LARGER: dict[str, Any] = {
+    "n_users": 100,
+    "n_steps": 30,
+    "n_items": 60,
+    "state_dim": 2,
+    "embed_dim": 4,
+    "days": 300.0,
+    "drift_centre": 0.05,
+}
 CASES = {
     "bernoulli": (Design("bernoulli"), "smoother"),
     "rating": (Design("rating"), "smoother"),
     "choice": (Design("choice"), "smoother"),
+    "bernoulli, larger": (Design("bernoulli", **LARGER), "smoother"),
+    "rating, larger": (Design("rating", **LARGER), "smoother"),
     "bernoulli, wrong guide": (Design("bernoulli"), WRONG),
 }
+FEW = {name for name in CASES if "larger" in name or "wrong" in name}
 HEAD = """# Simulation-based calibration
 
 Made by `make sbc` (`python -m benchmarks.sbc`). Each world has {users} users with 2 to {steps}
@@ -35,7 +48,10 @@ leaves in 1 of 100 cases. States and residuals are measured along the vector of 
 frequent item, so that signs and rotations, which nothing identifies, cancel out. Drift: 0.1 per
 sqrt day, within a factor of e^1.5 (one sd). Interest is the linear predictor; of choice it is the
 log probability, the item that is cold elsewhere is a candidate, and the rarest one is looked at in
-its place. The wrong guide has the right globals and no correlation along time.
+its place. The wrong guide has the right globals and no correlation along time. Larger worlds have
+{larger[n_users]} users with 2 to {larger[n_steps]} events, {larger[n_items]} items,
+{larger[state_dim]} state dimensions and {larger[days]:g} days; their globals are drawn by Gibbs
+sampling, those of the others by chains on the evidence.
 """
 
 
@@ -58,7 +74,10 @@ def case_ranks(name: str, n_runs: int, options: argparse.Namespace) -> pd.DataFr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--wrong-runs", type=int, default=200)
+    parser.add_argument(
+        "--few-runs", type=int, default=200, help="of larger worlds and wrong guide"
+    )
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--work", default="out/sbc")
     parser.add_argument("--out", default=str(OUT))
@@ -66,13 +85,14 @@ def main() -> None:
     options = parser.parse_args()
     design = Design()
     text = HEAD.format(
-        users=design.n_users, steps=design.n_steps, items=design.n_items, days=design.days
-    )
-    for name in CASES:
+        users=design.n_users, steps=design.n_steps, items=design.n_items, days=design.days,
+        larger=LARGER,
+    )  # fmt: skip
+    for name in options.cases:
         if options.table and not case_file(name, options).exists():
             text += f"\n## {name}: not run yet\n"
             continue
-        n_runs = options.wrong_runs if WRONG in CASES[name][1] else options.runs
+        n_runs = options.few_runs if name in FEW else options.runs
         ranks = case_ranks(name, n_runs, options)
         table = sbc_table(ranks)
         shown = table.drop(columns=["level", "limit"]).round(3)

@@ -169,6 +169,11 @@ class Batch:
         real = {k: v.to(dtype) for k, v in parts.items() if v is not None and v.is_floating_point()}
         return replace(self, **real)
 
+    def on(self, device: str) -> Batch:
+        """The same on another device."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{k: v.to(device) for k, v in parts.items() if v is not None})
+
     def users(self, which: slice) -> Batch:
         """Some of the users."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}

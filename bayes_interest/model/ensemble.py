@@ -59,16 +59,10 @@ class LogDensity(Protocol):
 
 
 class Collapsed:
-    """That of a scalar family; its sites are those of `propagate`, block by block.
+    """That of a scalar family; its sites are those of `propagate`, block by block."""
 
-    `weight` multiplies the users' share, for a sample of them that stands for all.
-    """
-
-    def __init__(
-        self, whitened: Whitened, features: Tensor, batches: Sequence[Batch], weight: float = 1.0
-    ) -> None:
-        self.whitened, self.features = whitened, features
-        self.batches, self.weight = tuple(batches), weight
+    def __init__(self, whitened: Whitened, features: Tensor, batches: Sequence[Batch]) -> None:
+        self.whitened, self.features, self.batches = whitened, features, tuple(batches)
 
     def __call__(self, point: Tensor, sites: Sites | None = None) -> Density:
         """At points (setting, dim)."""
@@ -77,7 +71,7 @@ class Collapsed:
         for number, batch in enumerate(self.batches):
             own = None if sites is None else ScalarSites(*sites[2 * number : 2 * number + 2])
             found = self._block(batch, point, own)
-            value, slope = value + self.weight * found[0], slope + self.weight * found[1]
+            value, slope = value + found[0], slope + found[1]
             after += (found[2].linear, found[2].precision)
         return Density(value, slope, tuple(after))
 
@@ -141,7 +135,7 @@ def laplace(
     drift too fast, and chains would be long on their way back.
     """
     mode, here = start, density(start[None])
-    held = BY_MOMENTS + (DRIFT if "weight" in density.whitened.names else ())
+    held = BY_MOMENTS + DRIFT
     free = density.whitened.mask(lambda name: name not in held).to(start)
     for _ in range(n_steps):
         precision = _curvature(density, mode, here.sites)

@@ -1,12 +1,10 @@
 """How sure the globals are after a fit: settings of them drawn from their posterior.
 
-Where the log and the model are small, all globals are drawn, items included, by chains on their
-density. Else only those that every user shares (drift scales, mean state, intercept, bias or cut
-points, reliabilities), from the curvature on a sample of users; items keep the Gaussian of their
-own that the fit gives them.
+All are drawn together, items included: of a small log by chains on their density, of a larger one
+of bernoulli or rating by Gibbs sampling, whose sweeps cost what a pass over the log does.
 
-Texts of few items span few dimensions. Weights within them are drawn by chains, and weights beside
-them, of which no outcome says anything, from the prior.
+Texts of few items span few dimensions. Weights within them are drawn, and weights beside them, of
+which no outcome says anything, come from the prior.
 """
 
 from __future__ import annotations
@@ -14,10 +12,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from bayes_interest.config import FitConfig
+from bayes_interest.errors import ConfigError
 from bayes_interest.events.history import length_batches, pad_users
 from bayes_interest.model.collapsed_choice import CollapsedChoice
 from bayes_interest.model.ensemble import (
@@ -27,44 +26,82 @@ from bayes_interest.model.ensemble import (
     draw_points,
     laplace,
 )
+from bayes_interest.model.gibbs import BURN_IN, gibbs_draws
 from bayes_interest.model.parameters import COVARIATES, PRIOR_SCALES, Globals, Layout
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import Whitened
 
 OF_TEXTS = ("weight", "offset_weight")
-SHARED = ("log_drift", "mean", "intercept", "bias", "raw_cuts", "log_reliability")
-MAX_WORK = 1_000_000
-"""Parameters times events up to which all globals are drawn."""
-CURVATURE_WORK = 300_000
-"""The same up to which each of Newton's steps on the way to the mode has a curvature of its own,
-and of the sample of users."""
+AUTO_MEMBERS = 16
+CHAIN_WORK, CHOICE_WORK = 300_000, 1_000_000
+"""Parameters times events up to which chains draw them; for choice nothing else does."""
+SWEEP_WORK = 20_000_000
+"""Operations of a sweep of Gibbs sampling up to which it is taken by default, about half a second;
+there are some 400 sweeps."""
+EVENT_WORK, WEIGHT_WORK = 80, 1 / 600
+"""What an event costs beside its matrices; what a product in drawing text weights costs."""
 CHORD_STEPS = 10
-"""Steps that share one curvature beyond that. The fit is no mode: the bound, of which it is the
-maximum, shrinks item vectors."""
+"""Steps to the mode that share one curvature where a choice has more work than `CHAIN_WORK`. The
+fit is no mode: the bound, of which it is the maximum, shrinks item vectors."""
 BLOCK_EVENTS = 8_192
 SWEEPS = 24
 FEW_CANDIDATES = 64
 """Up to so many a choice costs about what another outcome does."""
 
 
+def count_members(problem: Problem, fit: FitConfig) -> int:
+    """How many draws of the globals a fit takes; 1 stands for none, but their best values.
+
+    Raises ConfigError for more than can be.
+    """
+    if fit.n_members == "auto":
+        return AUTO_MEMBERS if draws_all(problem) else 1
+    large = problem.layout.emission == "choice" and not draws_all(problem)
+    if fit.n_members > 1 and (problem.layout.context_layers or large):
+        raise ConfigError(
+            f"n_members={fit.n_members}: a model with context, and one of choice with so large a "
+            "log and catalogue, take 1 only"
+        )
+    return fit.n_members
+
+
 def draws_all(problem: Problem) -> bool:
-    """Whether the problem is small enough to draw all globals together."""
-    return not problem.layout.context_layers and _work(problem) <= MAX_WORK
+    """Whether drawing all globals together is cheap enough to be done unasked."""
+    if problem.layout.context_layers:
+        return False
+    if problem.layout.emission == "choice":
+        return _work(problem) <= CHOICE_WORK
+    return _by_chains(problem) or _sweep_work(problem) <= SWEEP_WORK
+
+
+def _by_chains(problem: Problem) -> bool:
+    return problem.layout.emission == "choice" or _work(problem) <= CHAIN_WORK
 
 
 def _work(problem: Problem) -> int:
     """Parameters times events; a choice among many items counts for more."""
     layout = problem.layout
     each = max(1, layout.n_items // FEW_CANDIDATES) if layout.emission == "choice" else 1
-    spanned = replace(layout, embed_dim=min(layout.embed_dim, layout.n_items))
-    return _whitened(spanned, {}, True).dim * len(problem.history) * each
+    return _whitened(_spanned(layout), {}).dim * len(problem.history) * each
 
 
-def _whitened(layout: Layout, values: Globals, everything: bool) -> Whitened:
-    names = [name for name in layout.shapes() if everything or name in SHARED]
+def _sweep_work(problem: Problem) -> float:
+    layout = _spanned(problem.layout)
+    size, text = layout.state_dim + 1, layout.embed_dim
+    weights = size * (layout.n_items + text / 3) * text**2
+    return len(problem.history) * (size**2 + EVENT_WORK) + WEIGHT_WORK * weights
+
+
+def _spanned(layout: Layout) -> Layout:
+    return replace(layout, embed_dim=min(layout.embed_dim, layout.n_items))
+
+
+def _whitened(layout: Layout, values: Globals) -> Whitened:
+    """Of all globals; weights of covariates are drawn for choice only."""
+    names = tuple(layout.shapes())
     if layout.emission != "choice":
-        names = [name for name in names if name != COVARIATES]
-    return Whitened.of(layout, values, tuple(names))
+        names = tuple(name for name in names if name != COVARIATES)
+    return Whitened.of(layout, values, names)
 
 
 def draw_members(
@@ -128,44 +165,26 @@ def drawn_points(
     sweeps: int = SWEEPS,
     cold_shift: float = 0.0,
 ) -> tuple[Whitened, Tensor]:
-    """The same as points (draw, dim)."""
-    everything = draws_all(problem)
+    """The same as points (draw, dim); `sweeps` are those of chains, others have in proportion."""
+    if not _by_chains(problem):
+        whitened = _whitened(problem.layout, values)
+        drawn = gibbs_draws(problem, values, n_draws, seed, sweeps * BURN_IN // SWEEPS)
+        return whitened, torch.stack([whitened.point(own) for own in drawn]).to(problem.features)
     density: LogDensity
     if problem.layout.emission == "choice":
         values = {name: value.cpu().double() for name, value in values.items()}
-        density = CollapsedChoice(
-            _whitened(problem.layout, values, everything), problem, cold_shift
-        )
+        density = CollapsedChoice(_whitened(problem.layout, values), problem, cold_shift)
     else:
-        density = _collapsed(
-            problem, _whitened(problem.layout, values, everything), everything, seed
-        )
-    start, steps = density.whitened.point(values), (0, 1)
-    if everything:
-        near = _work(problem) <= CURVATURE_WORK
-        steps = (NEWTON_STEPS, 1) if near else (1, CHORD_STEPS)
-    found = laplace(density, start, *steps)
+        density = _collapsed(problem, _whitened(problem.layout, values))
+    steps = (NEWTON_STEPS, 1) if _work(problem) <= CHAIN_WORK else (1, CHORD_STEPS)
+    found = laplace(density, density.whitened.point(values), *steps)
     generator = torch.Generator().manual_seed(seed)
-    point = draw_points(density, found, n_draws, sweeps if everything else 0, generator)
-    return density.whitened, point
+    return density.whitened, draw_points(density, found, n_draws, sweeps, generator)
 
 
-def _collapsed(problem: Problem, whitened: Whitened, everything: bool, seed: int) -> Collapsed:
-    """Of a scalar family: of all users, or of a sample that stands for them."""
-    users = np.flatnonzero(problem.history.lengths)
-    if not everything:
-        users = _sample(problem.history.lengths, CURVATURE_WORK // whitened.dim, seed)
-    lengths = problem.history.lengths[users]
-    blocks = [users[rows] for rows in length_batches(lengths, BLOCK_EVENTS)]
+def _collapsed(problem: Problem, whitened: Whitened) -> Collapsed:
+    """Of all users of a scalar family."""
     device = problem.features.device
-    batches = [problem.batch(pad_users(problem.history, rows, device)) for rows in blocks]
-    weight = float(len(problem.history) / lengths.sum())
-    return Collapsed(whitened, problem.features, batches, weight)
-
-
-def _sample(lengths: np.ndarray, n_events: int, seed: int) -> np.ndarray:
-    """Random users with about `n_events` events together."""
-    users = np.flatnonzero(lengths)
-    users = np.random.default_rng(seed).permutation(users)
-    count = int(np.searchsorted(lengths[users].cumsum(), n_events)) + 1
-    return np.sort(users[:count])
+    groups = length_batches(problem.history.lengths, BLOCK_EVENTS)
+    batches = [problem.batch(pad_users(problem.history, users, device)) for users in groups]
+    return Collapsed(whitened, problem.features, batches)

@@ -13,7 +13,7 @@ import torch
 from bayes_interest.config import FitConfig
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.fit import GlobalFit
-from bayes_interest.model.members import draws_all
+from bayes_interest.model.members import count_members, draws_all
 from bayes_interest.model.parameters import COVARIATES, Globals
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.text_posterior import with_text_variance
@@ -120,7 +120,7 @@ def _choose_epochs(
     if not usable:
         return none, None, ["the log is too small to hold back a slice of time"]
     part = full.before(early, n_items)
-    points = fit.n_members == 1 or not draws_all(full)
+    points = count_members(full, fit) == 1
     watch = _Watch(ready, part, full, early, spread=fit.item_spread and points)
     chosen, tuned = _search(ready, part, fit, watch, {})
     if full.layout.rates and bool(chosen.values[COVARIATES].any()):

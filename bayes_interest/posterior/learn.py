@@ -14,7 +14,7 @@ from bayes_interest.events.read import EventLog, ItemTable
 from bayes_interest.model.choice_items import can_integrate, integrated_covs
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.fit import GlobalFit
-from bayes_interest.model.members import draw_members, draws_all
+from bayes_interest.model.members import count_members, draw_members, draws_all
 from bayes_interest.model.parameters import COVARIATES
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.seeding import seeded
@@ -32,8 +32,6 @@ from bayes_interest.posterior.ready import (
 from bayes_interest.posterior.stages import fitted, given_by, scaled
 from bayes_interest.progress import logger, shown, shown_if
 from bayes_interest.text.encoder import Encoder
-
-AUTO_MEMBERS = 16
 
 
 def learn(
@@ -90,7 +88,7 @@ def _learned(
             "or leave it at 0"
         )
     if fit.n_members not in ("auto", 1):  # before the work, not after it
-        check_members(problem_of(with_fields(ready, left_open(ready)), device), fit)
+        count_members(problem_of(with_fields(ready, left_open(ready)), device), fit)
     with seeded(fit.seed, device):
         best = choose(ready, device, fit)
         ready, full, chosen, held = best.ready, best.full, best.chosen, best.shift
@@ -116,23 +114,9 @@ def _learned(
     return absorb(with_members(posterior, full, fit), ready.history)
 
 
-def check_members(full: Problem, fit: FitConfig) -> int:
-    """How many draws of the globals there will be. Raises ConfigError for more than can be."""
-    everything = draws_all(full)
-    if fit.n_members == "auto":
-        return AUTO_MEMBERS if everything else 1
-    large = full.layout.emission == "choice" and not everything
-    if fit.n_members > 1 and (full.layout.context_layers or large):
-        raise ConfigError(
-            f"n_members={fit.n_members}: a model with context, and one of choice with so large a "
-            "log and catalogue, take 1 only"
-        )
-    return fit.n_members
-
-
 def with_members(posterior: Posterior, full: Problem, fit: FitConfig) -> Posterior:
     """With draws of the globals, as many as `fit` asks for."""
-    n_members, everything = check_members(full, fit), draws_all(full)
+    n_members = count_members(full, fit)
     if n_members == 1:
         return posterior
     n_fit, n_items = full.layout.n_items, posterior.layout.n_items
@@ -142,8 +126,7 @@ def with_members(posterior: Posterior, full: Problem, fit: FitConfig) -> Posteri
     for drawn in draw_members(full, values, n_members, fit.seed, posterior.cold_shift):
         nothing = torch.zeros_like(posterior.item_cov[:n_fit])
         parts = cold_items(full.layout, drawn, nothing, n_items - n_fit)
-        cov = parts["item_cov"] if everything else posterior.item_cov
-        members.append(Member(parts["values"], cov))
+        members.append(Member(parts["values"], parts["item_cov"]))
     belief = replace(posterior.belief, members=(posterior.belief,) * n_members)
     if full.layout.emission == "choice" and full.layout.kinds.names:
         # So that what the covariates add on average is what they add by these.

@@ -25,16 +25,16 @@ from bayes_interest.model.whitened import Whitened
 from tests.model.problems import SCALAR, small_problem
 
 
-def collapsed(emission: str, weight: float = 1.0) -> tuple[Collapsed, Tensor]:
+def collapsed(emission: str) -> tuple[Collapsed, Tensor]:
     small = small_problem(emission)
     whitened = Whitened.of(small.layout, small.values, tuple(small.layout.shapes()))
-    density = Collapsed(whitened, small.features, [small.batch], weight)
+    density = Collapsed(whitened, small.features, [small.batch])
     return density, whitened.point(small.values)
 
 
 @pytest.mark.parametrize("emission", SCALAR)
 def test_the_slope_is_that_of_the_value(emission: str) -> None:
-    density, point = collapsed(emission, weight=1.7)
+    density, point = collapsed(emission)
     here = density(point[None])
     sites = ensemble.repeated(density(point[None], here.sites).sites, 2)
     for entry in np.linspace(0, len(point) - 1, 9).astype(int):
@@ -60,19 +60,12 @@ def test_blocks_and_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     torch.testing.assert_close(again.value, density(points, whole.sites).value, atol=1e-4, rtol=0)
 
 
-def test_drift_stays_in_the_search_for_the_mode_where_vectors_are_sought_too() -> None:
-    everything, point = collapsed("bernoulli")
-    found = laplace(everything, point).mode
-    spans = everything.whitened.spans
+def test_drift_stays_in_the_search_for_the_mode() -> None:
+    density, point = collapsed("bernoulli")
+    found = laplace(density, point).mode
+    spans = density.whitened.spans
     assert torch.equal(found[spans["log_drift"]], point[spans["log_drift"]])
     assert not torch.equal(found[spans["weight"]], point[spans["weight"]])
-    small = small_problem("bernoulli")
-    shared = Whitened.of(small.layout, small.values, ("log_drift", "mean"))
-    alone = Collapsed(shared, small.features, [small.batch])
-    start = shared.point(small.values)
-    moved = laplace(alone, start).mode
-    drift = shared.spans["log_drift"]
-    assert not torch.equal(moved[drift], start[drift])
 
 
 class Quadratic:
@@ -192,45 +185,29 @@ def problem_of(emission: str, copies: int) -> tuple[Problem, dict[str, Tensor]]:
     return Problem(layout, small.features, many.numbered()), values
 
 
-def test_a_small_problem_draws_everything_a_large_one_what_is_shared(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_small_problem_draws_by_chains(monkeypatch: pytest.MonkeyPatch) -> None:
     problem, values = problem_of("bernoulli", 2)
-    assert draws_all(problem)
     whitened, moved = drawn_points(problem, values, 3, seed=0, sweeps=1)
     drawn = whitened.values(moved)["residual"]
     assert not torch.equal(drawn[0], drawn[1])
     _, still = drawn_points(problem, values, 3, seed=0, sweeps=0)
     assert not torch.equal(still, moved)
-    monkeypatch.setattr("bayes_interest.model.members.CURVATURE_WORK", 100)
-    assert not torch.equal(drawn_points(problem, values, 3, seed=0, sweeps=1)[1], moved)
-    _, near = drawn_points(problem, values, 400, seed=0, sweeps=0)  # around the mode
+
+
+def test_far_from_small_steps_to_the_mode_share_a_curvature(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem, values = problem_of("choice", 2)
+    monkeypatch.setattr("bayes_interest.model.members.CHAIN_WORK", 100)
+    whitened, near = drawn_points(problem, values, 400, seed=0, sweeps=0)  # around the mode
     monkeypatch.setattr("bayes_interest.model.members.CHORD_STEPS", 0)
     _, point = drawn_points(problem, values, 400, seed=0, sweeps=0)  # around the fit itself
-    assert "residual" in whitened.names
     spread = point.std(0) / 20.0
+    values = {name: value.double() for name, value in values.items()}
     assert ((point.mean(0) - whitened.point(values)).abs() < 4.5 * spread).all()
-    batch = problem.batch(problem.block(np.arange(problem.history.n_users)))
-    density = Collapsed(whitened, problem.features, [batch])
+    density = CollapsedChoice(whitened, problem)
     fit, mode = density(torch.stack((whitened.point(values), near.mean(0)))).value
     assert float(mode) > float(fit) + 1.0
-    monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", 100)
-    assert not draws_all(problem)
-    shared = draw_members(problem, values, 3, seed=0)
-    assert torch.equal(shared[0]["residual"], values["residual"])
-    assert not torch.equal(shared[0]["log_drift"], shared[1]["log_drift"])
-
-
-def test_more_events_leave_less_to_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", 2_000)
-    monkeypatch.setattr("bayes_interest.model.members.CURVATURE_WORK", 2_000)
-    spread = []
-    for copies in (2, 32):
-        problem, values = problem_of("bernoulli", copies)
-        assert not draws_all(problem)
-        drawn = draw_members(problem, values, 200, seed=0)
-        spread.append(torch.stack([one["bias"] for one in drawn]).std())
-    assert spread[0] / spread[1] == pytest.approx(4.0, rel=0.35)  # as one over root n
 
 
 def with_wide_texts(emission: str, embed_dim: int = 40) -> tuple[Problem, dict[str, Tensor]]:
@@ -289,11 +266,11 @@ def test_the_rotation_leaves_the_density_as_it_is(emission: str) -> None:
 def test_few_items_need_less_work_than_their_texts_have_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    problem, _ = with_wide_texts("bernoulli", 4_000)
+    problem, _ = with_wide_texts("choice", 4_000)
     spanned = replace(problem, layout=replace(problem.layout, embed_dim=11))
     n_numbers = Whitened.of(spanned.layout, {}, tuple(spanned.layout.shapes())).dim
     limit = n_numbers * len(problem.history)
-    monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", limit)
+    monkeypatch.setattr("bayes_interest.model.members.CHOICE_WORK", limit)
     assert draws_all(problem)
-    monkeypatch.setattr("bayes_interest.model.members.MAX_WORK", limit - 1)
+    monkeypatch.setattr("bayes_interest.model.members.CHOICE_WORK", limit - 1)
     assert not draws_all(problem)

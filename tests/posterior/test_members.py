@@ -19,6 +19,7 @@ from bayes_interest.errors import ConfigError
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.model import members
 from bayes_interest.model.candidates import extra_table
+from bayes_interest.model.parameters import COVARIATES
 from bayes_interest.posterior import changes
 from bayes_interest.posterior.mixture import mixture_bounds, mixture_quantile, unseen_share
 from bayes_interest.posterior.online import moments_of
@@ -217,13 +218,36 @@ def test_context_and_choices_among_many_refuse(monkeypatch: pytest.MonkeyPatch) 
     three = FitConfig(max_epochs=1, n_members=3, progress=False)
     with pytest.raises(ConfigError, match="n_members=3: a model with context, and"):
         fit(parts("bernoulli")[0], "bernoulli", three, **CONTEXT)
-    monkeypatch.setattr(members, "MAX_WORK", 1)
+    monkeypatch.setattr(members, "CHOICE_WORK", 1)
     with pytest.raises(ConfigError, match="n_members=3: a model with context, and"):
         fit(parts("choice")[0], "choice", three)
     auto = FitConfig(max_epochs=1, progress=False)
     assert not fit(parts("choice")[0], "choice", auto).posterior.members
     with pytest.raises(ConfigError, match="n_members=0: expected"):
         FitConfig(n_members=0)
+
+
+@pytest.mark.parametrize("emission", SCALAR)
+def test_larger_logs_get_all_globals_drawn_too(
+    emission: EmissionName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "CHAIN_WORK", 0)
+    monkeypatch.setattr("bayes_interest.model.gibbs.EVERY", 2)
+    auto = FitConfig(max_epochs=1, progress=False)
+    log = parts(emission)[0]
+    posterior = fit(log, emission, auto, rates=False).posterior
+    assert len(posterior.members) == 16
+    for name, value in posterior.values.items():
+        drawn = torch.stack([one.values[name] for one in posterior.members])
+        assert drawn.dtype == value.dtype
+        assert bool((drawn.std(0) > 0).all()) == (name != COVARIATES)
+    assert bool((posterior.members[0].item_cov[0] == 0).all())
+    monkeypatch.setattr(members, "SWEEP_WORK", 0)
+    assert not fit(log, emission, auto, rates=False).posterior.members
+    asked = FitConfig(max_epochs=1, n_members=3, progress=False)
+    drawn = fit(log, emission, asked, rates=False).posterior.members
+    assert len(drawn) == 3
+    assert not torch.equal(drawn[0].values["weight"], drawn[1].values["weight"])
 
 
 def test_changes_of_choices_allow_for_draws_not_made(monkeypatch: pytest.MonkeyPatch) -> None:

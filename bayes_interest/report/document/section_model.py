@@ -105,8 +105,8 @@ def _limits(asked: Asked) -> list[str]:
         if layout.emission == "choice":
             drawn = f"With a small log and catalogue {drawn}"
         lines.append(
-            "Drift scales, the mean state and the like are points here, so intervals are somewhat "
-            "too narrow where the log is small." + ("" if layout.context_layers else f" {drawn}")
+            "Drift scales, text weights, the mean state and the like are points here, so intervals "
+            "are too narrow." + ("" if layout.context_layers else f" {drawn}")
         )
     if layout.kinds.names and not (posterior.members and layout.emission == "choice"):
         lines.append(

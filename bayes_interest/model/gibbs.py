@@ -1,0 +1,530 @@
+"""Draws of all globals of a scalar family by Gibbs sampling: a pass over the log each sweep.
+
+For logs too large for chains on the evidence of `ensemble.py`. Every outcome gets the utility it
+was cut from, `u = a + noise`, and the noise the scale it has in the normal mixture that the
+logistic distribution is (Holmes & Held 2006). Given both, users' paths are linear and Gaussian,
+and so are items and text weights:
+
+- drift scales by Hamiltonian moves on the evidence of the utilities, paths integrated out;
+- paths by a simulation smoother (Durbin & Koopman 2002), and the mean state given them;
+- scales of effects and text weights with the items' own effects integrated out, then these;
+- cut points and reliabilities from the outcomes, utilities integrated out.
+
+States and item vectors are known by their products, mean states and paths, offsets and cut points
+by their sums: moves along stretch and shift, which leave every predictor as it is, keep the chain
+from crawling there (Liu & Sabatti 2000).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bayes_interest.emissions.logistic import N_SCALES, scale_mixture
+from bayes_interest.events.history import length_batches, pad_users
+from bayes_interest.model.batch import Batch
+from bayes_interest.model.parameters import (
+    COVARIATES,
+    PRIOR_SCALES,
+    SCALE_CENTRES,
+    Globals,
+    emission_of,
+    prior,
+    reliability,
+    weighed,
+)
+from bayes_interest.model.problem import Problem
+from bayes_interest.progress import bar
+from bayes_interest.statespace.kalman import ScalarSites, filter_and_smooth
+from bayes_interest.statespace.random_walk import Transition, elapsed_growth
+
+BLOCK_EVENTS = 16_384
+BURN_IN, EVERY = 120, 15
+"""Sweeps before the first draw, and from one to the next."""
+METRICS = (0, 20, 60)
+"""Sweeps at which the metric of cut points and reliabilities is found anew."""
+SETTLING, NEWEST = 60, 0.1
+"""Sweeps in which the metric of drift scales is found, and the weight of the newest in it."""
+LEAPS, LEAP, SHORTEST = 3, 0.6, 0.3
+"""Leaps of a move, their length, and the shortest as a share of it: tails are steep."""
+LONGER, SHORTER = 1.05, 0.9
+"""By how much a leap grows where it was taken, and shrinks: about two of three are."""
+TRIES, SCALE_STEPS = 4, (0.4, 0.1)
+"""Moves of the scales of effects in a sweep, and the sds of their proposals, in turn."""
+OUTCOME_TRIES, OUTCOME_STEP = 4, 2.4
+"""The same of cut points and reliabilities; steps per root of their number (Roberts 1997)."""
+STRETCH, STRETCH_SIZE = 10.0, 401
+"""Half of the grid of stretches in sds, and its points."""
+LEAST_CURVATURE = 1.0
+TINY = 1e-300
+WALKS, OF_OUTCOMES = ("log_drift", "log_event_drift"), ("raw_cuts", "log_reliability")
+
+
+@dataclass
+class _Block:
+    """Some users, their utilities and their paths."""
+
+    batch: Batch
+    decay: Tensor  # (user, step)
+    growth: Tensor  # (user, step)
+    path: Tensor  # deviation y, (user, step, state_dim)
+    utility: Tensor  # (user, step)
+    precision: Tensor  # of the noise, (user, step); zero where there is no event
+
+
+class Gibbs:
+    """The chain: `values` are the globals of the moment. Its moves settle in `burn_in` sweeps.
+
+    Of double precision on the CPU: where drift is fast, covariances are small differences.
+    """
+
+    def __init__(
+        self, problem: Problem, values: Globals, seed: int, burn_in: int = BURN_IN
+    ) -> None:
+        self.layout, self.burn_in, self.done = problem.layout, burn_in, 0
+        like = problem.features.double().cpu()
+        self.values = {name: value.detach().double().cpu() for name, value in values.items()}
+        self.generator = torch.Generator().manual_seed(seed)
+        ones = torch.ones(len(like), 1, dtype=like.dtype)
+        self.features = torch.cat((like / math.sqrt(self.layout.embed_dim), ones), 1)
+        self.blocks = list(self._blocks(problem))
+        self.n_users = sum(len(block.path) for block in self.blocks)
+        mixture = scale_mixture(N_SCALES[torch.float32])
+        self.scales, weights = (torch.as_tensor(part) for part in mixture)
+        self.shares = torch.log(weights / self.scales)
+        nothing = torch.zeros(0, dtype=torch.float64)
+        self.walk_metric = self.walk_root = self.outcome_root = nothing
+        self.leap = LEAP
+
+    def _blocks(self, problem: Problem) -> Iterator[_Block]:
+        for users in length_batches(problem.history.lengths, BLOCK_EVENTS):
+            block = pad_users(problem.history, users, problem.features.device)
+            batch = problem.batch(block).on("cpu").to(torch.float64)
+            decay, growth = elapsed_growth(batch.elapsed_days, self.layout.half_life_days)
+            nothing = torch.zeros_like(batch.outcome)
+            path = nothing[..., None].repeat(1, 1, self.layout.state_dim)
+            yield _Block(batch, decay, growth, path, nothing, nothing)
+
+    def _normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
+
+    def _uniform(self, *shape: int) -> Tensor:
+        return torch.rand(*shape, generator=self.generator, dtype=torch.float64)
+
+    def sweep(self) -> None:
+        """One move of everything."""
+        for block in self.blocks:
+            self._draw_utilities(block)
+        self._move_walks()
+        for block in self.blocks:
+            self._draw_paths(block)
+        self._draw_mean()
+        self._shift()
+        self._stretch()
+        self._draw_items()
+        if names := [name for name in OF_OUTCOMES if name in self.values]:
+            self._move_outcomes(names)
+        if "raw_cuts" in self.values and self.layout.n_kinds == 1:
+            self._shift_cuts()
+        self.done += 1
+
+    # ------------------------------------------------------------- the predictor
+
+    def _weights(self) -> Tensor:
+        """Rows of item vectors and of offsets in text and one, (state_dim + 1, embed_dim + 1)."""
+        values, dim = self.values, self.layout.state_dim
+        top = torch.cat((values["weight"] / math.sqrt(dim), values["intercept"][:, None]), 1)
+        bias = values.get("bias", torch.zeros((), dtype=torch.float64))
+        low = torch.cat((values["offset_weight"], bias[None]))
+        return torch.cat((top, low[None]))
+
+    def _effects(self) -> Tensor:
+        """Of the items, on vectors and offset: (item, state_dim + 1)."""
+        offset = self.values["offset"][:, None]
+        nothing = offset.new_zeros(len(offset), self.layout.state_dim)
+        return torch.cat((self.values.get("residual", nothing), offset), 1)
+
+    def _items(self) -> tuple[Tensor, Tensor]:
+        """Vectors (item, state_dim), and offsets (item,) without the mean state's share."""
+        both = self.features @ self._weights().T + self._effects()
+        return both[:, :-1], both[:, -1]
+
+    def _fixed(self, batch: Batch) -> Tensor:
+        """What covariates add, (user, step)."""
+        if COVARIATES not in self.values:
+            return torch.zeros_like(batch.outcome)
+        return weighed(batch.covariates, self.values[COVARIATES])
+
+    def _reliability(self, batch: Batch) -> Tensor:
+        return reliability(self.values, batch.kind)
+
+    def _base(self, block: _Block) -> Tensor:
+        """The predictor before its reliability, (user, step)."""
+        x, offset = self._terms(block)
+        return ((x * block.path).sum(-1) + offset) / self._reliability(block.batch)
+
+    def _terms(self, block: _Block) -> tuple[Tensor, Tensor]:
+        """`x` and `offset` of a predictor linear in the path."""
+        (vectors, offsets), batch = self._items(), block.batch
+        rho, offsets = self._reliability(batch), offsets + vectors @ self.values["mean"]
+        x = vectors[batch.item] * rho[..., None]
+        return x, (offsets[batch.item] + self._fixed(batch)) * rho
+
+    # ------------------------------------------------------------- utilities
+
+    def _draw_utilities(self, block: _Block) -> None:
+        """Noise within the outcome's cuts, then its scale in the mixture."""
+        batch = block.batch
+        x, offset = self._terms(block)
+        predictor = (x * block.path).sum(-1) + offset
+        lower, upper = emission_of(self.layout, self.values).bounds(batch.outcome)
+        low, high = lower - predictor, upper - predictor
+        flip = low + high > 0.0  # measured in the nearer tail
+        low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
+        below = torch.sigmoid(low)
+        chance = below + self._uniform(*low.shape) * (torch.sigmoid(high) - below)
+        noise = torch.logit(chance.clamp_min(TINY))
+        noise = torch.where(flip, -noise, noise)
+        weight = self.shares - 0.5 * (noise[..., None] / self.scales) ** 2
+        weight = torch.exp(weight - weight.amax(-1, keepdim=True))
+        total = weight.cumsum(-1)
+        place = (self._uniform(*low.shape)[..., None] * total[..., -1:] > total).sum(-1)
+        scale = self.scales[place.clamp_max(len(self.scales) - 1)]
+        block.utility = torch.where(batch.mask, predictor + noise, 0.0)
+        block.precision = batch.mask / scale**2
+
+    # ------------------------------------------------------------- drift
+
+    def _walk(self, block: _Block, values: Globals) -> Transition:
+        variance = block.growth[..., None] * torch.exp(2.0 * values["log_drift"])
+        variance = variance + block.batch.moved(values)
+        return Transition(block.decay[..., None], variance)
+
+    def _walk_names(self) -> list[str]:
+        return [name for name in WALKS if name in self.values]
+
+    def _move_walks(self) -> None:
+        """One Hamiltonian move of all drift scales in a metric found once, from users' scores."""
+        names = self._walk_names()
+        terms = [self._terms(block) for block in self.blocks]
+        sites = [
+            ScalarSites(block.precision * (block.utility - offset), block.precision)
+            for block, (_, offset) in zip(self.blocks, terms, strict=True)
+        ]
+        sizes = [len(self.values[name]) for name in names]
+
+        def look(point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            """Log density, its slope, and the users' share of the metric."""
+            values = self.values | dict(zip(names, point.split(sizes), strict=True))
+            value, slope = torch.zeros((), dtype=torch.float64), torch.zeros_like(point)
+            metric = torch.zeros(len(point), len(point), dtype=torch.float64)
+            for name, own in zip(names, slope.split(sizes), strict=True):
+                centre, scale = prior(self.layout, name, values, point)
+                away = (values[name] - centre) / scale
+                value = value - 0.5 * (away**2).sum()
+                own -= away / scale
+            for block, (x, _), site in zip(self.blocks, terms, sites, strict=True):
+                evidence, smoothed = filter_and_smooth(x, site, self._walk(block, values))
+                score = smoothed.variance_score
+                each = [(score * block.growth[..., None]).sum(1)]
+                if len(names) > 1:
+                    assert block.batch.moves is not None
+                    each.append((score * block.batch.moves[..., None]).sum(1))
+                users = 2.0 * torch.cat(each, 1) * torch.exp(2.0 * point)
+                value, slope = value + evidence.sum(), slope + users.sum(0)
+                metric = metric + users.T @ users
+            return value, slope, metric
+
+        point = torch.cat([self.values[name] for name in names])
+        value, slope, metric = look(point)
+        if self.done < SETTLING:
+            metric.diagonal().add_(PRIOR_SCALES["log_drift"] ** -2.0)
+            if self.done:
+                metric = torch.lerp(self.walk_metric, metric, NEWEST)
+            self.walk_metric = metric
+            self.walk_root = torch.linalg.cholesky(metric)
+        root, momentum = self.walk_root, self._normal(len(point))
+        start, there = value - 0.5 * (momentum**2).sum(), point
+        size = self.leap * (SHORTEST + (1.2 - SHORTEST) * float(self._uniform(1)))
+        for _ in range(LEAPS):
+            momentum = momentum + 0.5 * size * _inner(root, slope)
+            there = (
+                there
+                + size * torch.linalg.solve_triangular(root.T, momentum[:, None], upper=True)[:, 0]
+            )
+            value, slope, _ = look(there)
+            momentum = momentum + 0.5 * size * _inner(root, slope)
+        end = value - 0.5 * (momentum**2).sum()
+        taken = bool(torch.log(self._uniform(1)) < end - start)
+        if taken:
+            self.values |= dict(zip(names, there.split(sizes), strict=True))
+        if self.done < self.burn_in:
+            self.leap = min(LEAP, self.leap * (LONGER if taken else SHORTER))
+
+    # ------------------------------------------------------------- paths
+
+    def _draw_paths(self, block: _Block) -> None:
+        """A path from the prior, moved by what the utilities say beyond those it would give."""
+        x, offset = self._terms(block)
+        walk = self._walk(block, self.values)
+        path = self._normal(*block.path.shape)
+        path[:, 1:] *= walk.scale[:, 1:]
+        if self.layout.half_life_days is None:
+            path = path.cumsum(1)
+        else:
+            for step in range(1, path.shape[1]):
+                path[:, step] += walk.decay[:, step] * path[:, step - 1]
+        noise = self._normal(*offset.shape) * block.precision.sqrt()
+        linear = block.precision * (block.utility - offset - (x * path).sum(-1)) - noise
+        _, smoothed = filter_and_smooth(x, ScalarSites(linear, block.precision), walk)
+        block.path = path + smoothed.mean
+
+    def _draw_mean(self) -> None:
+        """The mean state at given paths: a regression on all events."""
+        dim = self.layout.state_dim
+        matrix = torch.eye(dim, dtype=torch.float64) / PRIOR_SCALES["mean"] ** 2
+        linear = torch.zeros(dim, dtype=torch.float64)
+        for block in self.blocks:
+            x, offset = self._terms(block)
+            offset = offset - x @ self.values["mean"]
+            rest = block.precision * (block.utility - offset - (x * block.path).sum(-1))
+            flat = x.reshape(-1, dim)
+            matrix = matrix + (flat.T @ (block.precision.reshape(-1, 1) * flat))
+            linear = linear + (rest.reshape(-1) @ flat)
+        self.values["mean"] = self._gaussian(matrix, linear)
+
+    def _gaussian(self, matrix: Tensor, linear: Tensor) -> Tensor:
+        """A draw from `exp(linear x - x matrix x / 2)`."""
+        root = torch.linalg.cholesky(matrix)
+        half = torch.linalg.solve_triangular(root, linear[:, None], upper=False)
+        noise = self._normal(len(linear), 1).to(linear)
+        return torch.linalg.solve_triangular(root.T, half + noise, upper=True)[:, 0]
+
+    def _shift(self) -> None:
+        """Mean state up, all paths down: only their priors have a say."""
+        weight = torch.full_like(self.values["mean"], PRIOR_SCALES["mean"] ** -2.0)
+        linear = -weight * self.values["mean"]
+        for block in self.blocks:
+            weight, linear = weight + len(block.path), linear + block.path[:, 0].sum(0)
+            if self.layout.half_life_days is not None:
+                walk = self._walk(block, self.values)
+                moved = walk.variance[:, 1:] > 0.0
+                inverse = moved / torch.where(moved, walk.variance[:, 1:], 1.0)
+                lost = 1.0 - walk.decay[:, 1:]
+                step = block.path[:, 1:] - walk.decay[:, 1:] * block.path[:, :-1]
+                weight = weight + (lost**2 * inverse).sum((0, 1))
+                linear = linear + (lost * step * inverse).sum((0, 1))
+        shift = (linear + weight.sqrt() * self._normal(len(weight))) / weight
+        self.values["mean"] = self.values["mean"] + shift
+        for block in self.blocks:
+            block.path = block.path - shift
+
+    def _stretch(self) -> None:
+        """Item vectors longer, states shorter, a dimension at a time, drawn on a grid."""
+        values, layout = self.values, self.layout
+        longer = (values["weight"] ** 2).sum(1) / PRIOR_SCALES["weight"] ** 2
+        longer = longer + (values["intercept"] / PRIOR_SCALES["intercept"]) ** 2
+        count = layout.embed_dim + 1
+        if layout.residuals:
+            square = (values["residual"] ** 2).sum(0)
+            longer = longer + square * torch.exp(-2.0 * values["log_residual_scale"])
+            count += layout.n_items
+        shorter = (values["mean"] / PRIOR_SCALES["mean"]) ** 2
+        shorter = shorter + sum((block.path[:, 0] ** 2).sum(0) for block in self.blocks)
+        reach = STRETCH / math.sqrt(2.0 * (count + self.n_users))  # by sizes alone: reversible
+        grid = torch.linspace(-reach, reach, STRETCH_SIZE, dtype=torch.float64)
+        log_density = (count - 1 - self.n_users) * grid - 0.5 * (
+            longer[:, None] * torch.exp(2.0 * grid) + shorter[:, None] * torch.exp(-2.0 * grid)
+        )
+        for name in self._walk_names():
+            centre, scale = prior(layout, name, values, values["mean"])
+            away = (values[name] - centre)[:, None] - grid
+            log_density = log_density - 0.5 * (away / scale[:, None]) ** 2
+        chance = torch.softmax(log_density, 1)
+        place = torch.multinomial(chance, 1, generator=self.generator)[:, 0]
+        within = (self._uniform(len(place)) - 0.5) * (grid[1] - grid[0])
+        log_factor = grid[place] + within
+        factor = log_factor.exp()
+        for name in ("weight", "intercept", "residual", "mean"):
+            if name in values:
+                by = factor[:, None] if name == "weight" else factor
+                values[name] = values[name] / by if name == "mean" else values[name] * by
+        for name in self._walk_names():
+            values[name] = values[name] - log_factor
+        for block in self.blocks:
+            block.path = block.path / factor
+
+    # ------------------------------------------------------------- items
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        """What the utilities say of each item: precision (item, D + 1, D + 1), linear part."""
+        size, n_items = self.layout.state_dim + 1, self.layout.n_items
+        matrix = torch.zeros(n_items, size * size, dtype=torch.float64)
+        linear = torch.zeros(n_items, size, dtype=torch.float64)
+        for block in self.blocks:
+            batch = block.batch
+            mask, rho = batch.mask, self._reliability(batch)
+            state = block.path + self.values["mean"]
+            row = torch.cat((state, torch.ones_like(state[..., :1])), -1)[mask] * rho[mask][:, None]
+            rest = block.utility[mask] - (self._fixed(batch) * rho)[mask]
+            scaled = row * block.precision[mask][:, None]
+            outer = (row[:, :, None] * scaled[:, None, :]).reshape(len(row), -1)
+            matrix.index_add_(0, batch.item[mask], outer)
+            linear.index_add_(0, batch.item[mask], (scaled * rest[:, None]))
+        return matrix.reshape(n_items, size, size), linear
+
+    def _draw_items(self) -> None:
+        matrix, linear = self._statistics()
+        weights = self._weights()
+        self._move_scales(matrix, linear - _times(matrix, self.features @ weights.T))
+        scale = self._effect_scale()
+        eye = torch.eye(len(scale), dtype=torch.float64)
+        # Effects integrated out: (matrix^-1 + scale^2)^-1, where some scale may be zero.
+        share = torch.linalg.solve(eye + scale[:, None] ** 2 * matrix, eye.expand_as(matrix))
+        own = matrix @ share
+        pull = (share.mT @ linear[..., None])[..., 0]
+        weights = self._draw_weights(weights, 0.5 * (own + own.mT), pull)
+        rest = linear - _times(matrix, self.features @ weights.T)
+        root = torch.linalg.cholesky(eye + scale[:, None] * matrix * scale)
+        half = torch.linalg.solve_triangular(root, (scale * rest)[..., None], upper=False)
+        noise = self._normal(*half.shape)
+        inner = torch.linalg.solve_triangular(root.mT, half + noise, upper=True)
+        self._put(weights, scale * inner[..., 0])
+
+    def _effect_scale(self) -> Tensor:
+        """Prior sds of an item's effects, (state_dim + 1,)."""
+        dim, values = self.layout.state_dim, self.values
+        nothing = torch.full((), -torch.inf, dtype=torch.float64)
+        residual = values.get("log_residual_scale", nothing).exp()
+        return torch.cat((residual.expand(dim), values["log_offset_scale"].exp()[None]))
+
+    def _move_scales(self, matrix: Tensor, rest: Tensor) -> None:
+        """Metropolis moves of the scales of effects, the effects integrated out."""
+        names = [f"log_{name}_scale" for name in ("residual", "offset")]
+        names = [name for name in names if name in self.values]
+        eye = torch.eye(matrix.shape[-1], dtype=torch.float64)
+
+        def look() -> Tensor:
+            scale = self._effect_scale()
+            root = torch.linalg.cholesky(eye + scale[:, None] * matrix * scale)
+            half = torch.linalg.solve_triangular(root, (scale * rest)[..., None], upper=False)
+            value = 0.5 * (half**2).sum() - root.diagonal(dim1=-2, dim2=-1).log().sum()
+            for name in names:
+                away = (self.values[name] - SCALE_CENTRES[name]) / PRIOR_SCALES[name]
+                value = value - 0.5 * away**2
+            return value
+
+        value = look()
+        for number in range(TRIES * len(names)):
+            name, step = names[number % len(names)], SCALE_STEPS[number // len(names) % 2]
+            old = self.values[name]
+            self.values[name] = old + step * self._normal(1)[0]
+            there = look()
+            if bool(torch.log(self._uniform(1)) < there - value):
+                value = there
+            else:
+                self.values[name] = old
+
+    def _draw_weights(self, weights: Tensor, matrix: Tensor, linear: Tensor) -> Tensor:
+        """Text weights, intercept and bias, a row after the other, effects integrated out."""
+        features, layout = self.features.float(), self.layout
+        matrix, linear, found = matrix.float(), linear.float(), weights.float()
+        for row in range(len(found)):
+            last = row == layout.state_dim
+            text = 1.0 if last else 1.0 / math.sqrt(layout.state_dim)
+            tail = (
+                (PRIOR_SCALES["bias"] if "bias" in self.values else 0.0)
+                if last
+                else (PRIOR_SCALES["intercept"])
+            )
+            sd = torch.full((layout.embed_dim + 1,), text, dtype=found.dtype)
+            sd[-1] = tail
+            others = _times(matrix, features @ found.T)[:, row]
+            others = others - matrix[:, row, row] * (features @ found[row])
+            scaled = features * sd
+            inner = scaled.T @ (matrix[:, row, row, None] * scaled)
+            inner.diagonal().add_(1.0)
+            found[row] = sd * self._gaussian(inner, scaled.T @ (linear[:, row] - others))
+        return found.double()
+
+    def _put(self, weights: Tensor, effects: Tensor) -> None:
+        values, dim = self.values, self.layout.state_dim
+        values["weight"] = weights[:dim, :-1] * math.sqrt(dim)
+        values["intercept"], values["offset_weight"] = weights[:dim, -1], weights[dim, :-1]
+        if "bias" in values:
+            values["bias"] = weights[dim, -1]
+        if "residual" in values:
+            values["residual"] = effects[:, :dim]
+        values["offset"] = effects[:, dim]
+
+    # ------------------------------------------------------------- cut points, reliabilities
+
+    def _move_outcomes(self, names: list[str]) -> None:
+        """Metropolis moves of cut points and reliabilities at given paths and items."""
+        sizes = [len(self.values[name]) for name in names]
+        rows = [(self._base(b)[b.batch.mask], b.batch) for b in self.blocks]
+        base = torch.cat([own for own, _ in rows])
+        outcome = torch.cat([batch.outcome[batch.mask] for _, batch in rows])
+        kind = torch.cat([batch.kind[batch.mask] for _, batch in rows])
+
+        def look(point: Tensor) -> Tensor:
+            values = self.values | dict(zip(names, point.split(sizes), strict=True))
+            emission = emission_of(self.layout, values)
+            value = emission.log_prob(base * reliability(values, kind), outcome).sum()
+            for name in names:
+                centre, scale = prior(self.layout, name, values, point)
+                value = value - 0.5 * (((values[name] - centre) / scale) ** 2).sum()
+            return value
+
+        point = torch.cat([self.values[name] for name in names])
+        if self.done in METRICS:
+            size, vectors = torch.linalg.eigh(-torch.autograd.functional.hessian(look, point))
+            self.outcome_root = vectors / size.abs().clamp_min(LEAST_CURVATURE).sqrt()
+        value, step = look(point), OUTCOME_STEP / math.sqrt(len(point))
+        for _ in range(OUTCOME_TRIES):
+            there = point + step * self.outcome_root @ self._normal(len(point))
+            found = look(there)
+            if bool(torch.log(self._uniform(1)) < found - value):
+                point, value = there, found
+        self.values |= dict(zip(names, point.split(sizes), strict=True))
+
+    def _shift_cuts(self) -> None:
+        """All cut points and all offsets up: only their priors have a say."""
+        values, tight = self.values, PRIOR_SCALES["raw_cuts"] ** -2.0
+        own = torch.exp(-2.0 * values["log_offset_scale"])
+        centre, _ = prior(self.layout, "raw_cuts", values, values["mean"])
+        linear = tight * (centre[0] - values["raw_cuts"][0]) - own * values["offset"].sum()
+        weight = tight + own * len(values["offset"])
+        shift = (linear + weight.sqrt() * self._normal(1)[0]) / weight
+        values["offset"] = values["offset"] + shift
+        values["raw_cuts"] = values["raw_cuts"].clone()
+        values["raw_cuts"][0] += shift
+
+
+def _inner(root: Tensor, slope: Tensor) -> Tensor:
+    return torch.linalg.solve_triangular(root, slope[:, None], upper=False)[:, 0]
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def gibbs_draws(
+    problem: Problem,
+    values: Globals,
+    n_draws: int,
+    seed: int,
+    burn_in: int = BURN_IN,
+    every: int = EVERY,
+) -> Iterator[Globals]:
+    """Settings of all globals, one after the other."""
+    chain = Gibbs(problem, values, seed, burn_in)
+    total = burn_in + n_draws * every
+    for sweep in bar(range(1, total + 1), desc="draws of the globals", unit="sweep"):
+        chain.sweep()
+        if sweep > burn_in and (sweep - burn_in) % every == 0:
+            yield dict(chain.values)

@@ -1,0 +1,204 @@
+"""Gibbs sampling of the globals: every move leaves the joint distribution as it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bayes_interest.evaluation.sbc import Design
+from bayes_interest.model import gibbs, members
+from bayes_interest.model.gibbs import Gibbs, gibbs_draws
+from bayes_interest.model.members import draw_members, drawn_points
+from bayes_interest.model.parameters import Layout, emission_of
+from bayes_interest.model.problem import Problem
+from bayes_interest.model.whitened import Whitened
+from bayes_interest.model.worlds import draw_world
+from bayes_interest.statespace.kalman import ScalarSites, filter_states, smooth_states
+from tests.model.test_ensemble import problem_of
+
+LENGTHS = np.array([6, 4, 2, 5, 3])
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "bernoulli": {"emission": "bernoulli", "state_dim": 2, "embed_dim": 2},
+    "rating": {"emission": "rating", "state_dim": 1, "embed_dim": 2, "n_levels": 4},
+    "kinds, reversion, drift by events": {
+        "emission": "rating", "state_dim": 1, "embed_dim": 2, "n_levels": 3, "n_kinds": 2,
+        "half_life_days": 30.0, "event_drift": True,
+    },
+    "no residuals": {"emission": "bernoulli", "state_dim": 1, "embed_dim": 3, "residuals": False},
+}  # fmt: skip
+
+
+def chain_of(case: str, seed: int = 3, burn_in: int = 50) -> tuple[Gibbs, Problem]:
+    """A chain at the truth of a drawn world, its paths among it."""
+    about = LAYOUTS[case]
+    layout = Layout(n_items=4, log_drift_centre=(np.log(0.1),) * about["state_dim"], **about)
+    world = draw_world(layout, LENGTHS, 3, 60.0, seed)
+    history = world.history
+    if layout.n_kinds > 1:
+        kind = np.arange(len(history)) % 2
+        history = replace(history, kind_index=kind.astype(history.kind_index.dtype))
+    problem = Problem(layout, world.design.features, history)
+    chain = Gibbs(problem, world.values, seed, burn_in)
+    for block in chain.blocks:
+        block.path = chain._normal(*block.path.shape)
+        chain._draw_utilities(block)
+    return chain, problem
+
+
+def predictors(chain: Gibbs) -> list[Tensor]:
+    found = []
+    for block in chain.blocks:
+        x, offset = chain._terms(block)
+        found.append(((x * block.path).sum(-1) + offset)[block.batch.mask])
+    return found
+
+
+def redraw_outcomes(chain: Gibbs) -> None:
+    """New outcomes of the model at the globals and paths of the moment."""
+    for block in chain.blocks:
+        x, offset = chain._terms(block)
+        predictor = ((x * block.path).sum(-1) + offset).double()
+        emission = emission_of(chain.layout, chain.values)
+        levels = range(emission.cuts.shape[-1] + 1)
+        chance = torch.stack(
+            [emission.log_prob(predictor, torch.full_like(predictor, k)).exp() for k in levels], -1
+        ).cumsum(-1)
+        level = (chain._uniform(*predictor.shape)[..., None] > chance[..., :-1]).sum(-1)
+        block.batch = replace(block.batch, outcome=level.double() * block.batch.mask)
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_with_outcomes_drawn_anew_the_globals_have_their_prior(case: str) -> None:
+    """The joint distribution test of Geweke (2004): outcomes given all else, all else by sweeps."""
+    n_batches, size = 20, 70
+    chain, _ = chain_of(case, burn_in=60)
+    whitened = Whitened.of(chain.layout, {}, tuple(chain.layout.shapes()))
+    rows = []
+    for _ in range(n_batches * size + 60):
+        redraw_outcomes(chain)
+        chain.sweep()
+        first = [block.path[:, 0].double().flatten() for block in chain.blocks]
+        rows.append(torch.cat((whitened.point(chain.values), *first)))
+    found = torch.stack(rows)[60:]
+    for told, wanted in ((found, 0.0), (found**2, 1.0)):
+        batches = told.reshape(n_batches, size, -1).mean(1)
+        spread = batches.std(0) / n_batches**0.5
+        score = (batches.mean(0) - wanted) / spread
+        assert float(score.square().mean().sqrt()) < 1.6
+        assert float(score.abs().max()) < 6.0
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_shift_and_stretch_leave_predictors_as_they_are(case: str) -> None:
+    chain, _ = chain_of(case)
+    moves = [chain._shift, chain._stretch]
+    if case == "rating":
+        moves.append(chain._shift_cuts)
+    for move in moves:
+        before, values = predictors(chain), dict(chain.values)
+        cut = values.get("raw_cuts", torch.zeros(1))[0]
+        move()
+        moved = chain.values.get("raw_cuts", torch.zeros(1))[0] - cut
+        for one, other in zip(before, predictors(chain), strict=True):
+            torch.testing.assert_close(one + moved, other, rtol=0.0, atol=2e-4)
+        assert any(not torch.equal(value, chain.values[name]) for name, value in values.items())
+
+
+@pytest.mark.parametrize("case", ["bernoulli", "kinds, reversion, drift by events"])
+def test_paths_have_the_smoothers_moments(case: str) -> None:
+    chain, _ = chain_of(case)
+    block = chain.blocks[0]
+    x, offset = chain._terms(block)
+    walk = chain._walk(block, chain.values)
+    sites = ScalarSites(block.precision * (block.utility - offset), block.precision)
+    forward = filter_states(x, sites, walk)
+    wanted = smooth_states(x, sites, walk, forward, full=True)
+    many, paths = 4_000, []
+    for _ in range(many):
+        chain._draw_paths(block)
+        paths.append(block.path)
+    drawn = torch.stack(paths)
+    assert wanted.cov is not None
+    sd = wanted.cov.diagonal(dim1=-2, dim2=-1).sqrt()
+    assert float(((drawn.mean(0) - wanted.mean) / sd).abs().max()) < 4.5 / many**0.5
+    assert float((drawn.std(0) / sd - 1.0).abs().max()) < 4.5 / (2 * many) ** 0.5
+
+
+@pytest.mark.parametrize("emission", ["bernoulli", "rating"])
+def test_draws_agree_with_chains_on_the_density(emission: str) -> None:
+    """Of the smallest worlds, where those settle soon; their density is nearly the same."""
+    world = Design(emission).world(1)
+    problem = Problem(world.design.layout, world.design.features, world.history)
+    many = 100
+    whitened, chains = drawn_points(problem, world.values, many, seed=0)
+    found = gibbs_draws(problem, world.values, many, seed=0, burn_in=100, every=8)
+    own = torch.stack([whitened.point(one) for one in found])
+    for name in ("bias", "raw_cuts", "log_drift", "log_offset_scale", "log_residual_scale"):
+        span = whitened.spans.get(name, slice(0, 0))
+        for ours, theirs in zip(own[:, span].T, chains[:, span].T, strict=True):
+            away = (ours.mean() - theirs.mean()) / theirs.std()
+            assert float(away) == pytest.approx(0.0, abs=0.45)
+            assert float(ours.std() / theirs.std()) == pytest.approx(1.0, abs=0.35)
+
+
+def test_the_same_seed_gives_the_same_draws() -> None:
+    problem, values = problem_of("bernoulli", 2)
+    one, again = (list(gibbs_draws(problem, values, 2, 5, burn_in=3, every=2)) for _ in range(2))
+    other = next(gibbs_draws(problem, values, 1, 6, burn_in=3, every=2))
+    assert all(torch.equal(a[name], b[name]) for a, b in zip(one, again, strict=True) for name in a)
+    assert not torch.equal(one[0]["weight"], other["weight"])
+    assert not torch.equal(one[0]["weight"], one[1]["weight"])
+
+
+def test_many_blocks_say_what_one_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, values = problem_of("bernoulli", 2)
+    whole = Gibbs(problem, values, 0)
+    monkeypatch.setattr(gibbs, "BLOCK_EVENTS", 12)
+    split = Gibbs(problem, values, 0)
+    assert len(split.blocks) > len(whole.blocks) == 1
+    path = {}
+    for block, users in zip(split.blocks, _users(problem, 12), strict=True):
+        block.precision = block.batch.mask.double()
+        block.utility = block.batch.outcome
+        path |= dict(zip(users, range(len(users)), strict=True))
+    whole.blocks[0].precision = whole.blocks[0].batch.mask.double()
+    whole.blocks[0].utility = whole.blocks[0].batch.outcome
+    for one, other in zip(whole._statistics(), split._statistics(), strict=True):
+        torch.testing.assert_close(one, other)
+    assert len(path) == problem.history.n_users
+
+
+def _users(problem: Problem, size: int) -> list[list[int]]:
+    from bayes_interest.events.history import length_batches
+
+    return [own.tolist() for own in length_batches(problem.history.lengths, size)]
+
+
+def test_more_events_leave_less_to_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "CHAIN_WORK", 0)
+    monkeypatch.setattr(gibbs, "EVERY", 3)
+    spread = []
+    for copies in (2, 32):
+        problem, values = problem_of("rating", copies)
+        drawn = draw_members(problem, values, 25, seed=0)
+        spread.append(torch.stack([one["raw_cuts"][1:] for one in drawn]).std(0).mean())
+    assert spread[0] / spread[1] > 2.0
+
+
+def test_sweeps_settle_before_the_first_draw() -> None:
+    """`sweeps=0`: the first draw is near the start."""
+    problem, values = problem_of("bernoulli", 2)
+    near = next(gibbs_draws(problem, values, 1, 0, burn_in=0, every=1))
+    assert float((near["log_drift"] - values["log_drift"]).abs().max()) < 5.0
+    chain = Gibbs(problem, values, 0, burn_in=20)
+    leaps = []
+    for _ in range(25):
+        chain.sweep()
+        leaps.append(chain.leap)
+    assert len(set(leaps[:20])) > 1
+    assert len(set(leaps[19:])) == 1  # fixed from there on
