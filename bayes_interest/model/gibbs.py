@@ -7,7 +7,8 @@ and so are items and text weights:
 
 - drift scales by Hamiltonian moves on the evidence of the utilities, paths integrated out;
 - paths by a simulation smoother (Durbin & Koopman 2002), and the mean state given them;
-- scales of effects and text weights with the items' own effects integrated out, then these;
+- scales of effects and text weights with the items' own effects integrated out, then these
+  (`item_draws.py`); weights of many and wide texts not in every sweep;
 - cut points and reliabilities from the outcomes, utilities integrated out.
 
 States and item vectors are known by their products, mean states and paths, offsets and cut points
@@ -27,11 +28,20 @@ from torch import Tensor
 from bayes_interest.emissions.logistic import N_SCALES, scale_mixture
 from bayes_interest.events.history import length_batches, pad_users
 from bayes_interest.model.batch import Batch
+from bayes_interest.model.item_draws import (
+    Noise,
+    Said,
+    drawn_effects,
+    drawn_weights,
+    moved_scales,
+)
 from bayes_interest.model.parameters import (
+    BY_MOMENTS,
     COVARIATES,
     PRIOR_SCALES,
     SCALE_CENTRES,
     Globals,
+    Layout,
     emission_of,
     prior,
     reliability,
@@ -43,25 +53,34 @@ from bayes_interest.statespace.kalman import ScalarSites, filter_and_smooth
 from bayes_interest.statespace.random_walk import Transition, elapsed_growth
 
 BLOCK_EVENTS = 16_384
-BURN_IN, EVERY = 120, 15
-"""Sweeps before the first draw, and from one to the next."""
-METRICS = (0, 20, 60)
-"""Sweeps at which the metric of cut points and reliabilities is found anew."""
-SETTLING, NEWEST = 60, 0.1
-"""Sweeps in which the metric of drift scales is found, and the weight of the newest in it."""
+SETTLING, NEWEST = 0.5, 0.1
+"""Share of the burn-in in which the metrics of moves are found, and the weight of the newest in
+that of drift scales."""
 LEAPS, LEAP, SHORTEST = 3, 0.6, 0.3
 """Leaps of a move, their length, and the shortest as a share of it: tails are steep."""
 LONGER, SHORTER = 1.05, 0.9
 """By how much a leap grows where it was taken, and shrinks: about two of three are."""
-TRIES, SCALE_STEPS = 4, (0.4, 0.1)
-"""Moves of the scales of effects in a sweep, and the sds of their proposals, in turn."""
 OUTCOME_TRIES, OUTCOME_STEP = 4, 2.4
-"""The same of cut points and reliabilities; steps per root of their number (Roberts 1997)."""
+"""Moves of cut points and reliabilities in a sweep, and their size times the root of their number
+(Roberts, Gelman & Gilks 1997)."""
 STRETCH, STRETCH_SIZE = 10.0, 401
 """Half of the grid of stretches in sds, and its points."""
+EVENT_WORK, PRODUCT_WORK = 80, 1 / 600
+"""What an event costs beside its matrices; what a product in drawing text weights costs."""
 LEAST_CURVATURE = 1.0
 TINY = 1e-300
 WALKS, OF_OUTCOMES = ("log_drift", "log_event_drift"), ("raw_cuts", "log_reliability")
+
+
+def work_of_events(layout: Layout, n_events: int) -> float:
+    """Operations of a sweep on the events, in units of some 25 nanoseconds."""
+    return n_events * ((layout.state_dim + 1) ** 2 + EVENT_WORK)
+
+
+def work_of_weights(layout: Layout) -> float:
+    """The same of drawing text weights once."""
+    text = layout.embed_dim
+    return PRODUCT_WORK * (layout.state_dim + 1) * (layout.n_items + text / 3) * text**2
 
 
 @dataclass
@@ -82,13 +101,11 @@ class Gibbs:
     Of double precision on the CPU: where drift is fast, covariances are small differences.
     """
 
-    def __init__(
-        self, problem: Problem, values: Globals, seed: int, burn_in: int = BURN_IN
-    ) -> None:
+    def __init__(self, problem: Problem, values: Globals, seed: int, burn_in: int) -> None:
         self.layout, self.burn_in, self.done = problem.layout, burn_in, 0
         like = problem.features.double().cpu()
         self.values = {name: value.detach().double().cpu() for name, value in values.items()}
-        self.generator = torch.Generator().manual_seed(seed)
+        self.noise = Noise(seed)
         ones = torch.ones(len(like), 1, dtype=like.dtype)
         self.features = torch.cat((like / math.sqrt(self.layout.embed_dim), ones), 1)
         self.blocks = list(self._blocks(problem))
@@ -99,6 +116,8 @@ class Gibbs:
         nothing = torch.zeros(0, dtype=torch.float64)
         self.walk_metric = self.walk_root = self.outcome_root = nothing
         self.leap = LEAP
+        share = work_of_weights(self.layout) / work_of_events(self.layout, len(problem.history))
+        self.weights_every = max(1, round(share))  # sweeps: they take half of the time at most
 
     def _blocks(self, problem: Problem) -> Iterator[_Block]:
         for users in length_batches(problem.history.lengths, BLOCK_EVENTS):
@@ -108,12 +127,6 @@ class Gibbs:
             nothing = torch.zeros_like(batch.outcome)
             path = nothing[..., None].repeat(1, 1, self.layout.state_dim)
             yield _Block(batch, decay, growth, path, nothing, nothing)
-
-    def _normal(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
-
-    def _uniform(self, *shape: int) -> Tensor:
-        return torch.rand(*shape, generator=self.generator, dtype=torch.float64)
 
     def sweep(self) -> None:
         """One move of everything."""
@@ -186,13 +199,13 @@ class Gibbs:
         flip = low + high > 0.0  # measured in the nearer tail
         low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
         below = torch.sigmoid(low)
-        chance = below + self._uniform(*low.shape) * (torch.sigmoid(high) - below)
+        chance = below + self.noise.uniform(*low.shape) * (torch.sigmoid(high) - below)
         noise = torch.logit(chance.clamp_min(TINY))
         noise = torch.where(flip, -noise, noise)
         weight = self.shares - 0.5 * (noise[..., None] / self.scales) ** 2
         weight = torch.exp(weight - weight.amax(-1, keepdim=True))
         total = weight.cumsum(-1)
-        place = (self._uniform(*low.shape)[..., None] * total[..., -1:] > total).sum(-1)
+        place = (self.noise.uniform(*low.shape)[..., None] * total[..., -1:] > total).sum(-1)
         scale = self.scales[place.clamp_max(len(self.scales) - 1)]
         block.utility = torch.where(batch.mask, predictor + noise, 0.0)
         block.precision = batch.mask / scale**2
@@ -203,6 +216,10 @@ class Gibbs:
         variance = block.growth[..., None] * torch.exp(2.0 * values["log_drift"])
         variance = variance + block.batch.moved(values)
         return Transition(block.decay[..., None], variance)
+
+    @property
+    def _settling(self) -> bool:
+        return self.done == 0 or self.done < SETTLING * self.burn_in
 
     def _walk_names(self) -> list[str]:
         return [name for name in WALKS if name in self.values]
@@ -241,26 +258,22 @@ class Gibbs:
 
         point = torch.cat([self.values[name] for name in names])
         value, slope, metric = look(point)
-        if self.done < SETTLING:
+        if self._settling:
             metric.diagonal().add_(PRIOR_SCALES["log_drift"] ** -2.0)
             if self.done:
                 metric = torch.lerp(self.walk_metric, metric, NEWEST)
             self.walk_metric = metric
             self.walk_root = torch.linalg.cholesky(metric)
-        root, momentum = self.walk_root, self._normal(len(point))
+        root, momentum = self.walk_root, self.noise.normal(len(point))
         start, there = value - 0.5 * (momentum**2).sum(), point
-        size = self.leap * (SHORTEST + (1.2 - SHORTEST) * float(self._uniform(1)))
+        size = self.leap * (SHORTEST + (1.2 - SHORTEST) * float(self.noise.uniform(1)))
         for _ in range(LEAPS):
-            momentum = momentum + 0.5 * size * _inner(root, slope)
-            there = (
-                there
-                + size * torch.linalg.solve_triangular(root.T, momentum[:, None], upper=True)[:, 0]
-            )
+            momentum = momentum + 0.5 * size * _solved(root, slope, upper=False)
+            there = there + size * _solved(root.T, momentum, upper=True)
             value, slope, _ = look(there)
-            momentum = momentum + 0.5 * size * _inner(root, slope)
+            momentum = momentum + 0.5 * size * _solved(root, slope, upper=False)
         end = value - 0.5 * (momentum**2).sum()
-        taken = bool(torch.log(self._uniform(1)) < end - start)
-        if taken:
+        if taken := self.noise.accepts(end - start):
             self.values |= dict(zip(names, there.split(sizes), strict=True))
         if self.done < self.burn_in:
             self.leap = min(LEAP, self.leap * (LONGER if taken else SHORTER))
@@ -271,14 +284,14 @@ class Gibbs:
         """A path from the prior, moved by what the utilities say beyond those it would give."""
         x, offset = self._terms(block)
         walk = self._walk(block, self.values)
-        path = self._normal(*block.path.shape)
+        path = self.noise.normal(*block.path.shape)
         path[:, 1:] *= walk.scale[:, 1:]
         if self.layout.half_life_days is None:
             path = path.cumsum(1)
         else:
             for step in range(1, path.shape[1]):
                 path[:, step] += walk.decay[:, step] * path[:, step - 1]
-        noise = self._normal(*offset.shape) * block.precision.sqrt()
+        noise = self.noise.normal(*offset.shape) * block.precision.sqrt()
         linear = block.precision * (block.utility - offset - (x * path).sum(-1)) - noise
         _, smoothed = filter_and_smooth(x, ScalarSites(linear, block.precision), walk)
         block.path = path + smoothed.mean
@@ -295,14 +308,7 @@ class Gibbs:
             flat = x.reshape(-1, dim)
             matrix = matrix + (flat.T @ (block.precision.reshape(-1, 1) * flat))
             linear = linear + (rest.reshape(-1) @ flat)
-        self.values["mean"] = self._gaussian(matrix, linear)
-
-    def _gaussian(self, matrix: Tensor, linear: Tensor) -> Tensor:
-        """A draw from `exp(linear x - x matrix x / 2)`."""
-        root = torch.linalg.cholesky(matrix)
-        half = torch.linalg.solve_triangular(root, linear[:, None], upper=False)
-        noise = self._normal(len(linear), 1).to(linear)
-        return torch.linalg.solve_triangular(root.T, half + noise, upper=True)[:, 0]
+        self.values["mean"] = self.noise.gaussian(matrix, linear)
 
     def _shift(self) -> None:
         """Mean state up, all paths down: only their priors have a say."""
@@ -318,7 +324,7 @@ class Gibbs:
                 step = block.path[:, 1:] - walk.decay[:, 1:] * block.path[:, :-1]
                 weight = weight + (lost**2 * inverse).sum((0, 1))
                 linear = linear + (lost * step * inverse).sum((0, 1))
-        shift = (linear + weight.sqrt() * self._normal(len(weight))) / weight
+        shift = (linear + weight.sqrt() * self.noise.normal(len(weight))) / weight
         self.values["mean"] = self.values["mean"] + shift
         for block in self.blocks:
             block.path = block.path - shift
@@ -345,8 +351,8 @@ class Gibbs:
             away = (values[name] - centre)[:, None] - grid
             log_density = log_density - 0.5 * (away / scale[:, None]) ** 2
         chance = torch.softmax(log_density, 1)
-        place = torch.multinomial(chance, 1, generator=self.generator)[:, 0]
-        within = (self._uniform(len(place)) - 0.5) * (grid[1] - grid[0])
+        place = torch.multinomial(chance, 1, generator=self.noise.generator)[:, 0]
+        within = (self.noise.uniform(len(place)) - 0.5) * (grid[1] - grid[0])
         log_factor = grid[place] + within
         factor = log_factor.exp()
         for name in ("weight", "intercept", "residual", "mean"):
@@ -360,8 +366,8 @@ class Gibbs:
 
     # ------------------------------------------------------------- items
 
-    def _statistics(self) -> tuple[Tensor, Tensor]:
-        """What the utilities say of each item: precision (item, D + 1, D + 1), linear part."""
+    def _said(self) -> Said:
+        """What the utilities say of each item's vector and offset."""
         size, n_items = self.layout.state_dim + 1, self.layout.n_items
         matrix = torch.zeros(n_items, size * size, dtype=torch.float64)
         linear = torch.zeros(n_items, size, dtype=torch.float64)
@@ -374,82 +380,45 @@ class Gibbs:
             scaled = row * block.precision[mask][:, None]
             outer = (row[:, :, None] * scaled[:, None, :]).reshape(len(row), -1)
             matrix.index_add_(0, batch.item[mask], outer)
-            linear.index_add_(0, batch.item[mask], (scaled * rest[:, None]))
-        return matrix.reshape(n_items, size, size), linear
+            linear.index_add_(0, batch.item[mask], scaled * rest[:, None])
+        return Said(matrix.reshape(n_items, size, size), linear)
 
     def _draw_items(self) -> None:
-        matrix, linear = self._statistics()
-        weights = self._weights()
-        self._move_scales(matrix, linear - _times(matrix, self.features @ weights.T))
-        scale = self._effect_scale()
-        eye = torch.eye(len(scale), dtype=torch.float64)
-        # Effects integrated out: (matrix^-1 + scale^2)^-1, where some scale may be zero.
-        share = torch.linalg.solve(eye + scale[:, None] ** 2 * matrix, eye.expand_as(matrix))
-        own = matrix @ share
-        pull = (share.mT @ linear[..., None])[..., 0]
-        weights = self._draw_weights(weights, 0.5 * (own + own.mT), pull)
-        rest = linear - _times(matrix, self.features @ weights.T)
-        root = torch.linalg.cholesky(eye + scale[:, None] * matrix * scale)
-        half = torch.linalg.solve_triangular(root, (scale * rest)[..., None], upper=False)
-        noise = self._normal(*half.shape)
-        inner = torch.linalg.solve_triangular(root.mT, half + noise, upper=True)
-        self._put(weights, scale * inner[..., 0])
+        values, said, weights = self.values, self._said(), self._weights()
+        names = [name for name in BY_MOMENTS if name in values]
+        centres, spreads = (
+            [table[name] for name in names] for table in (SCALE_CENTRES, PRIOR_SCALES)
+        )
+        logs = moved_scales(
+            said,
+            self.features @ weights.T,
+            torch.stack([values[name] for name in names]),
+            self._effect_scale,
+            (torch.tensor(centres).double(), torch.tensor(spreads).double()),
+            self.noise,
+        )
+        values |= dict(zip(names, logs, strict=True))
+        scale = self._effect_scale(logs)
+        if self.done % self.weights_every == 0:
+            sd = self._weight_sd()
+            weights = drawn_weights(said, self.features, weights, scale, sd, self.noise)
+        effects = drawn_effects(said, self.features @ weights.T, scale, self.noise)
+        self._put(weights, effects)
 
-    def _effect_scale(self) -> Tensor:
-        """Prior sds of an item's effects, (state_dim + 1,)."""
-        dim, values = self.layout.state_dim, self.values
-        nothing = torch.full((), -torch.inf, dtype=torch.float64)
-        residual = values.get("log_residual_scale", nothing).exp()
-        return torch.cat((residual.expand(dim), values["log_offset_scale"].exp()[None]))
+    def _effect_scale(self, logs: Tensor) -> Tensor:
+        """Prior sds of an item's effects, (state_dim + 1,), from those of `BY_MOMENTS`."""
+        scale = logs.exp()
+        first = scale[:1] if self.layout.residuals else torch.zeros_like(scale[:1])
+        return torch.cat((first.expand(self.layout.state_dim), scale[-1:]))
 
-    def _move_scales(self, matrix: Tensor, rest: Tensor) -> None:
-        """Metropolis moves of the scales of effects, the effects integrated out."""
-        names = [f"log_{name}_scale" for name in ("residual", "offset")]
-        names = [name for name in names if name in self.values]
-        eye = torch.eye(matrix.shape[-1], dtype=torch.float64)
-
-        def look() -> Tensor:
-            scale = self._effect_scale()
-            root = torch.linalg.cholesky(eye + scale[:, None] * matrix * scale)
-            half = torch.linalg.solve_triangular(root, (scale * rest)[..., None], upper=False)
-            value = 0.5 * (half**2).sum() - root.diagonal(dim1=-2, dim2=-1).log().sum()
-            for name in names:
-                away = (self.values[name] - SCALE_CENTRES[name]) / PRIOR_SCALES[name]
-                value = value - 0.5 * away**2
-            return value
-
-        value = look()
-        for number in range(TRIES * len(names)):
-            name, step = names[number % len(names)], SCALE_STEPS[number // len(names) % 2]
-            old = self.values[name]
-            self.values[name] = old + step * self._normal(1)[0]
-            there = look()
-            if bool(torch.log(self._uniform(1)) < there - value):
-                value = there
-            else:
-                self.values[name] = old
-
-    def _draw_weights(self, weights: Tensor, matrix: Tensor, linear: Tensor) -> Tensor:
-        """Text weights, intercept and bias, a row after the other, effects integrated out."""
-        features, layout = self.features.float(), self.layout
-        matrix, linear, found = matrix.float(), linear.float(), weights.float()
-        for row in range(len(found)):
-            last = row == layout.state_dim
-            text = 1.0 if last else 1.0 / math.sqrt(layout.state_dim)
-            tail = (
-                (PRIOR_SCALES["bias"] if "bias" in self.values else 0.0)
-                if last
-                else (PRIOR_SCALES["intercept"])
-            )
-            sd = torch.full((layout.embed_dim + 1,), text, dtype=found.dtype)
-            sd[-1] = tail
-            others = _times(matrix, features @ found.T)[:, row]
-            others = others - matrix[:, row, row] * (features @ found[row])
-            scaled = features * sd
-            inner = scaled.T @ (matrix[:, row, row, None] * scaled)
-            inner.diagonal().add_(1.0)
-            found[row] = sd * self._gaussian(inner, scaled.T @ (linear[:, row] - others))
-        return found.double()
+    def _weight_sd(self) -> Tensor:
+        """Prior sds of `_weights`; without a bias its own is zero."""
+        sd = torch.ones_like(self._weights()) * PRIOR_SCALES["weight"]
+        sd[:-1] /= math.sqrt(self.layout.state_dim)
+        sd[:-1, -1] = PRIOR_SCALES["intercept"]
+        sd[-1] = PRIOR_SCALES["offset_weight"]
+        sd[-1, -1] = PRIOR_SCALES["bias"] if "bias" in self.values else 0.0
+        return sd
 
     def _put(self, weights: Tensor, effects: Tensor) -> None:
         values, dim = self.values, self.layout.state_dim
@@ -481,14 +450,14 @@ class Gibbs:
             return value
 
         point = torch.cat([self.values[name] for name in names])
-        if self.done in METRICS:
+        if self._settling:
             size, vectors = torch.linalg.eigh(-torch.autograd.functional.hessian(look, point))
             self.outcome_root = vectors / size.abs().clamp_min(LEAST_CURVATURE).sqrt()
         value, step = look(point), OUTCOME_STEP / math.sqrt(len(point))
         for _ in range(OUTCOME_TRIES):
-            there = point + step * self.outcome_root @ self._normal(len(point))
+            there = point + step * self.outcome_root @ self.noise.normal(len(point))
             found = look(there)
-            if bool(torch.log(self._uniform(1)) < found - value):
+            if self.noise.accepts(found - value):
                 point, value = there, found
         self.values |= dict(zip(names, point.split(sizes), strict=True))
 
@@ -499,29 +468,21 @@ class Gibbs:
         centre, _ = prior(self.layout, "raw_cuts", values, values["mean"])
         linear = tight * (centre[0] - values["raw_cuts"][0]) - own * values["offset"].sum()
         weight = tight + own * len(values["offset"])
-        shift = (linear + weight.sqrt() * self._normal(1)[0]) / weight
+        shift = (linear + weight.sqrt() * self.noise.normal(1)[0]) / weight
         values["offset"] = values["offset"] + shift
         values["raw_cuts"] = values["raw_cuts"].clone()
         values["raw_cuts"][0] += shift
 
 
-def _inner(root: Tensor, slope: Tensor) -> Tensor:
-    return torch.linalg.solve_triangular(root, slope[:, None], upper=False)[:, 0]
-
-
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    return (matrix @ vector[..., None])[..., 0]
+def _solved(root: Tensor, vector: Tensor, upper: bool) -> Tensor:
+    """`root^-1 vector` of a triangular matrix."""
+    return torch.linalg.solve_triangular(root, vector[:, None], upper=upper)[:, 0]
 
 
 def gibbs_draws(
-    problem: Problem,
-    values: Globals,
-    n_draws: int,
-    seed: int,
-    burn_in: int = BURN_IN,
-    every: int = EVERY,
+    problem: Problem, values: Globals, n_draws: int, seed: int, burn_in: int, every: int
 ) -> Iterator[Globals]:
-    """Settings of all globals, one after the other."""
+    """Settings of all globals: `burn_in` sweeps before the first `every`, then one after each."""
     chain = Gibbs(problem, values, seed, burn_in)
     total = burn_in + n_draws * every
     for sweep in bar(range(1, total + 1), desc="draws of the globals", unit="sweep"):

@@ -26,7 +26,7 @@ from bayes_interest.model.ensemble import (
     draw_points,
     laplace,
 )
-from bayes_interest.model.gibbs import BURN_IN, gibbs_draws
+from bayes_interest.model.gibbs import gibbs_draws, work_of_events, work_of_weights
 from bayes_interest.model.parameters import COVARIATES, PRIOR_SCALES, Globals, Layout
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import Whitened
@@ -36,15 +36,14 @@ AUTO_MEMBERS = 16
 CHAIN_WORK, CHOICE_WORK = 300_000, 1_000_000
 """Parameters times events up to which chains draw them; for choice nothing else does."""
 SWEEP_WORK = 20_000_000
-"""Operations of a sweep of Gibbs sampling up to which it is taken by default, about half a second;
-there are some 400 sweeps."""
-EVENT_WORK, WEIGHT_WORK = 80, 1 / 600
-"""What an event costs beside its matrices; what a product in drawing text weights costs."""
+"""Operations of a sweep of Gibbs sampling up to which it is taken unasked, about half a second."""
 CHORD_STEPS = 10
 """Steps to the mode that share one curvature where a choice has more work than `CHAIN_WORK`. The
 fit is no mode: the bound, of which it is the maximum, shrinks item vectors."""
 BLOCK_EVENTS = 8_192
 SWEEPS = 24
+"""Of chains; Gibbs sampling has `BURN_IN` before the first draw and `EVERY` to the next."""
+BURN_IN, EVERY = 120, 15
 FEW_CANDIDATES = 64
 """Up to so many a choice costs about what another outcome does."""
 
@@ -87,9 +86,8 @@ def _work(problem: Problem) -> int:
 
 def _sweep_work(problem: Problem) -> float:
     layout = _spanned(problem.layout)
-    size, text = layout.state_dim + 1, layout.embed_dim
-    weights = size * (layout.n_items + text / 3) * text**2
-    return len(problem.history) * (size**2 + EVENT_WORK) + WEIGHT_WORK * weights
+    events = work_of_events(layout, len(problem.history))
+    return events + min(events, work_of_weights(layout))
 
 
 def _spanned(layout: Layout) -> Layout:
@@ -165,10 +163,11 @@ def drawn_points(
     sweeps: int = SWEEPS,
     cold_shift: float = 0.0,
 ) -> tuple[Whitened, Tensor]:
-    """The same as points (draw, dim); `sweeps` are those of chains, others have in proportion."""
+    """The same as points (draw, dim). `sweeps` are those of chains; others take in proportion."""
     if not _by_chains(problem):
         whitened = _whitened(problem.layout, values)
-        drawn = gibbs_draws(problem, values, n_draws, seed, sweeps * BURN_IN // SWEEPS)
+        waits = (sweeps * BURN_IN // SWEEPS, max(1, sweeps * EVERY // SWEEPS))
+        drawn = gibbs_draws(problem, values, n_draws, seed, *waits)
         return whitened, torch.stack([whitened.point(own) for own in drawn]).to(problem.features)
     density: LogDensity
     if problem.layout.emission == "choice":

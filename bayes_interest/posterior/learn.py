@@ -33,6 +33,11 @@ from bayes_interest.posterior.stages import fitted, given_by, scaled
 from bayes_interest.progress import logger, shown, shown_if
 from bayes_interest.text.encoder import Encoder
 
+POINTS = (
+    "global parameters are points, which makes intervals too narrow: drawing them would take long, "
+    "or cannot be done beside a context network; FitConfig(n_members=16) asks for it"
+)
+
 
 def learn(
     log: EventLog,
@@ -92,6 +97,8 @@ def _learned(
     with seeded(fit.seed, device):
         best = choose(ready, device, fit)
         ready, full, chosen, held = best.ready, best.full, best.chosen, best.shift
+        if fit.n_members == "auto" and full.layout.emission != "choice" and not draws_all(full):
+            best.notes.append(POINTS)
         result = chosen
         if held is None or fit.refit:
             result = fitted(
@@ -111,7 +118,8 @@ def _learned(
         tuple(best.notes),
     )
     posterior = _posterior(ready, full, result, summary, 0.0 if held is None else held, encoder)
-    return absorb(with_members(posterior, full, fit), ready.history)
+    posterior = absorb(with_members(posterior, full, fit), ready.history)
+    return replace(posterior, summary=replace(summary, seconds=time.perf_counter() - began))
 
 
 def with_members(posterior: Posterior, full: Problem, fit: FitConfig) -> Posterior:

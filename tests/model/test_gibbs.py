@@ -12,7 +12,8 @@ from torch import Tensor
 
 from bayes_interest.evaluation.sbc import Design
 from bayes_interest.model import gibbs, members
-from bayes_interest.model.gibbs import Gibbs, gibbs_draws
+from bayes_interest.model.gibbs import Gibbs, gibbs_draws, work_of_events, work_of_weights
+from bayes_interest.model.item_draws import Noise, Said, drawn_effects, drawn_weights
 from bayes_interest.model.members import draw_members, drawn_points
 from bayes_interest.model.parameters import Layout, emission_of
 from bayes_interest.model.problem import Problem
@@ -45,7 +46,7 @@ def chain_of(case: str, seed: int = 3, burn_in: int = 50) -> tuple[Gibbs, Proble
     problem = Problem(layout, world.design.features, history)
     chain = Gibbs(problem, world.values, seed, burn_in)
     for block in chain.blocks:
-        block.path = chain._normal(*block.path.shape)
+        block.path = chain.noise.normal(*block.path.shape)
         chain._draw_utilities(block)
     return chain, problem
 
@@ -68,7 +69,7 @@ def redraw_outcomes(chain: Gibbs) -> None:
         chance = torch.stack(
             [emission.log_prob(predictor, torch.full_like(predictor, k)).exp() for k in levels], -1
         ).cumsum(-1)
-        level = (chain._uniform(*predictor.shape)[..., None] > chance[..., :-1]).sum(-1)
+        level = (chain.noise.uniform(*predictor.shape)[..., None] > chance[..., :-1]).sum(-1)
         block.batch = replace(block.batch, outcome=level.double() * block.batch.mask)
 
 
@@ -134,7 +135,7 @@ def test_draws_agree_with_chains_on_the_density(emission: str) -> None:
     """Of the smallest worlds, where those settle soon; their density is nearly the same."""
     world = Design(emission).world(1)
     problem = Problem(world.design.layout, world.design.features, world.history)
-    many = 100
+    many = 60
     whitened, chains = drawn_points(problem, world.values, many, seed=0)
     found = gibbs_draws(problem, world.values, many, seed=0, burn_in=100, every=8)
     own = torch.stack([whitened.point(one) for one in found])
@@ -142,8 +143,34 @@ def test_draws_agree_with_chains_on_the_density(emission: str) -> None:
         span = whitened.spans.get(name, slice(0, 0))
         for ours, theirs in zip(own[:, span].T, chains[:, span].T, strict=True):
             away = (ours.mean() - theirs.mean()) / theirs.std()
-            assert float(away) == pytest.approx(0.0, abs=0.45)
-            assert float(ours.std() / theirs.std()) == pytest.approx(1.0, abs=0.35)
+            assert float(away) == pytest.approx(0.0, abs=0.55)
+            assert float(ours.std() / theirs.std()) == pytest.approx(1.0, abs=0.45)
+
+
+@pytest.mark.parametrize("residual", [0.7, 0.0])
+def test_weights_and_effects_have_the_moments_of_the_dense_regression(residual: float) -> None:
+    noise, many = Noise(0), 6_000
+    root = noise.normal(5, 2, 2)
+    said = Said(root @ root.mT, noise.normal(5, 2))
+    features, scale = noise.normal(5, 3), torch.tensor([residual, 0.4]).double()
+    sd = torch.tensor([[1.0, 0.5, 2.0], [0.3, 1.0, 1.0]]).double()
+    weights, drawn = torch.zeros(2, 3).double(), []
+    for _ in range(many):
+        weights = drawn_weights(said, features, weights, scale, sd, noise)
+        mean = features @ weights.T
+        drawn.append((mean + drawn_effects(said, mean, scale, noise)).reshape(-1))
+    found = torch.stack(drawn)
+    prior = torch.zeros(10, 10).double()  # of the rows, item after item
+    for row in range(2):
+        own = (features * sd[row] ** 2) @ features.T + scale[row] ** 2 * torch.eye(5).double()
+        prior[row::2, row::2] = own
+    precision = torch.block_diag(*said.matrix)
+    cov = torch.linalg.solve(torch.eye(10).double() + prior @ precision, prior)
+    wanted, spread = cov @ said.linear.reshape(-1), cov.diagonal().sqrt()
+    assert float(((found.mean(0) - wanted) / spread).abs().max()) < 0.12
+    assert float((found.std(0) / spread).log().abs().max()) < 0.08
+    correlation = cov / spread[:, None] / spread
+    assert float((torch.corrcoef(found.T) - correlation).abs().max()) < 0.08
 
 
 def test_the_same_seed_gives_the_same_draws() -> None:
@@ -157,9 +184,9 @@ def test_the_same_seed_gives_the_same_draws() -> None:
 
 def test_many_blocks_say_what_one_says(monkeypatch: pytest.MonkeyPatch) -> None:
     problem, values = problem_of("bernoulli", 2)
-    whole = Gibbs(problem, values, 0)
+    whole = Gibbs(problem, values, 0, burn_in=5)
     monkeypatch.setattr(gibbs, "BLOCK_EVENTS", 12)
-    split = Gibbs(problem, values, 0)
+    split = Gibbs(problem, values, 0, burn_in=5)
     assert len(split.blocks) > len(whole.blocks) == 1
     path = {}
     for block, users in zip(split.blocks, _users(problem, 12), strict=True):
@@ -168,8 +195,9 @@ def test_many_blocks_say_what_one_says(monkeypatch: pytest.MonkeyPatch) -> None:
         path |= dict(zip(users, range(len(users)), strict=True))
     whole.blocks[0].precision = whole.blocks[0].batch.mask.double()
     whole.blocks[0].utility = whole.blocks[0].batch.outcome
-    for one, other in zip(whole._statistics(), split._statistics(), strict=True):
-        torch.testing.assert_close(one, other)
+    one, other = whole._said(), split._said()
+    torch.testing.assert_close(one.matrix, other.matrix)
+    torch.testing.assert_close(one.linear, other.linear)
     assert len(path) == problem.history.n_users
 
 
@@ -181,7 +209,7 @@ def _users(problem: Problem, size: int) -> list[list[int]]:
 
 def test_more_events_leave_less_to_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(members, "CHAIN_WORK", 0)
-    monkeypatch.setattr(gibbs, "EVERY", 3)
+    monkeypatch.setattr(members, "EVERY", 3)
     spread = []
     for copies in (2, 32):
         problem, values = problem_of("rating", copies)
@@ -202,3 +230,20 @@ def test_sweeps_settle_before_the_first_draw() -> None:
         leaps.append(chain.leap)
     assert len(set(leaps[:20])) > 1
     assert len(set(leaps[19:])) == 1  # fixed from there on
+
+
+def test_weights_of_many_wide_texts_are_not_drawn_in_every_sweep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem, values = problem_of("bernoulli", 2)
+    assert Gibbs(problem, values, 0, burn_in=5).weights_every == 1
+    work = work_of_events(problem.layout, len(problem.history)) / work_of_weights(problem.layout)
+    monkeypatch.setattr(gibbs, "PRODUCT_WORK", 3.0 * work * gibbs.PRODUCT_WORK)
+    chain = Gibbs(problem, values, 0, burn_in=5)
+    moved, before = [], chain.values["offset_weight"]
+    for _ in range(6):
+        chain.sweep()
+        after = chain.values["offset_weight"]
+        moved.append(not torch.equal(before, after))
+        before = after
+    assert moved == [True, False, False] * 2

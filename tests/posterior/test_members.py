@@ -232,7 +232,7 @@ def test_larger_logs_get_all_globals_drawn_too(
     emission: EmissionName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(members, "CHAIN_WORK", 0)
-    monkeypatch.setattr("bayes_interest.model.gibbs.EVERY", 2)
+    monkeypatch.setattr(members, "EVERY", 2)
     auto = FitConfig(max_epochs=1, progress=False)
     log = parts(emission)[0]
     posterior = fit(log, emission, auto, rates=False).posterior
@@ -242,8 +242,11 @@ def test_larger_logs_get_all_globals_drawn_too(
         assert drawn.dtype == value.dtype
         assert bool((drawn.std(0) > 0).all()) == (name != COVARIATES)
     assert bool((posterior.members[0].item_cov[0] == 0).all())
+    assert "points" not in " ".join(posterior.summary.notes)
     monkeypatch.setattr(members, "SWEEP_WORK", 0)
-    assert not fit(log, emission, auto, rates=False).posterior.members
+    points = fit(log, emission, auto, rates=False).posterior
+    assert not points.members
+    assert "global parameters are points" in points.summary.notes[-1]
     asked = FitConfig(max_epochs=1, n_members=3, progress=False)
     drawn = fit(log, emission, asked, rates=False).posterior.members
     assert len(drawn) == 3

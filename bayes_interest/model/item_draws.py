@@ -1,0 +1,126 @@
+"""Items and text weights drawn from a Gaussian likelihood of each: the linear half of `gibbs.py`.
+
+Of item i the log says `exp(h_i t - t' L_i t / 2)` about its row `t = (x_i, b_i)`, and the model
+`t = G f_i + e_i` with text and one in `f_i` and effects `e_i` of given scales. All but the effects
+themselves is drawn with the effects integrated out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TRIES, STEPS = 4, (0.4, 0.1)
+"""Moves of each scale of effects in a sweep, and the sds of their proposals, in turn."""
+
+
+class Noise:
+    """Random numbers of double precision, from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normals."""
+        return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Between zero and one."""
+        return torch.rand(*shape, generator=self.generator, dtype=torch.float64)
+
+    def accepts(self, gain: Tensor) -> bool:
+        """Metropolis' rule for a gain in log density."""
+        return bool(torch.log(self.uniform(1)) < gain)
+
+    def gaussian(self, matrix: Tensor, linear: Tensor) -> Tensor:
+        """A draw from `exp(linear x - x matrix x / 2)`, matrix (..., dim, dim)."""
+        root = torch.linalg.cholesky(matrix)
+        half = torch.linalg.solve_triangular(root, linear[..., None], upper=False)
+        half = half + self.normal(*half.shape)
+        return torch.linalg.solve_triangular(root.mT, half, upper=True)[..., 0]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a log says of all items' rows."""
+
+    matrix: Tensor  # L, (item, size, size)
+    linear: Tensor  # h, (item, size)
+
+    def less(self, mean: Tensor) -> Tensor:
+        """The linear part that is left for deviations from `mean` (item, size)."""
+        return self.linear - times(self.matrix, mean)
+
+
+def times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Products of matrices (..., row, column) and vectors (..., column)."""
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def moved_scales(
+    said: Said,
+    mean: Tensor,
+    logs: Tensor,
+    scale_of: Callable[[Tensor], Tensor],
+    prior: tuple[Tensor, Tensor],
+    noise: Noise,
+) -> Tensor:
+    """Logarithms (number,) of the scales of effects after some Metropolis moves.
+
+    `scale_of` makes prior sds (size,) of them; `prior` has their means and sds.
+    """
+    rest = said.less(mean)
+
+    def look(logs: Tensor) -> Tensor:
+        inner = _shrunk(said.matrix, scale_of(logs))
+        root = torch.linalg.cholesky(inner)
+        half = torch.linalg.solve_triangular(root, (scale_of(logs) * rest)[..., None], upper=False)
+        evidence = 0.5 * (half**2).sum() - root.diagonal(dim1=-2, dim2=-1).log().sum()
+        return evidence - 0.5 * (((logs - prior[0]) / prior[1]) ** 2).sum()
+
+    value = look(logs)
+    for turn in range(TRIES):
+        for place in range(len(logs)):
+            there = logs.clone()
+            there[place] += STEPS[turn % len(STEPS)] * noise.normal(1)[0]
+            found = look(there)
+            if noise.accepts(found - value):
+                logs, value = there, found
+    return logs
+
+
+def _shrunk(matrix: Tensor, scale: Tensor) -> Tensor:
+    """`I + S L S`; some scale may be zero."""
+    eye = torch.eye(len(scale), dtype=matrix.dtype)
+    return eye + scale[:, None] * matrix * scale
+
+
+def drawn_weights(
+    said: Said, features: Tensor, weights: Tensor, scale: Tensor, sd: Tensor, noise: Noise
+) -> Tensor:
+    """G (size, feature), a row after the other, from a likelihood and its prior sds `sd`.
+
+    With effects integrated out an item's precision is `(L^-1 + S^2)^-1`.
+    """
+    eye = torch.eye(len(scale), dtype=scale.dtype)
+    share = torch.linalg.solve(eye + scale[:, None] ** 2 * said.matrix, eye.expand_as(said.matrix))
+    matrix = said.matrix @ share
+    matrix, linear = 0.5 * (matrix + matrix.mT), times(share.mT, said.linear)
+    weights = weights.clone()
+    for row in range(len(weights)):
+        own, others = matrix[:, row, row], weights.clone()
+        others[row] = 0.0
+        rest = linear[:, row] - (matrix[:, row] * (features @ others.T)).sum(-1)
+        scaled = features * sd[row]
+        inner = scaled.T @ (own[:, None] * scaled)
+        inner.diagonal().add_(1.0)
+        weights[row] = sd[row] * noise.gaussian(inner, scaled.T @ rest)
+    return weights
+
+
+def drawn_effects(said: Said, mean: Tensor, scale: Tensor, noise: Noise) -> Tensor:
+    """Effects (item, size) around `mean`."""
+    return scale * noise.gaussian(_shrunk(said.matrix, scale), scale * said.less(mean))
