@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,8 +43,12 @@ CHORD_STEPS = 10
 fit is no mode: the bound, of which it is the maximum, shrinks item vectors."""
 BLOCK_EVENTS = 8_192
 SWEEPS = 24
-"""Of chains; Gibbs sampling has `BURN_IN` before the first draw and `EVERY` to the next."""
-BURN_IN, EVERY = 120, 15
+"""Of chains."""
+EVERY, BURN_IN = (15, 40), 5
+"""Sweeps of Gibbs sampling from one draw to the next, and how many times that before the first."""
+DRAW_WORK, CALL_WORK = 100_000_000, 500_000
+"""Operations for a draw up to which there are more sweeps than the least; those that a sweep of the
+smallest log costs."""
 FEW_CANDIDATES = 64
 """Up to so many a choice costs about what another outcome does."""
 
@@ -88,6 +93,11 @@ def _sweep_work(problem: Problem) -> float:
     layout = _spanned(problem.layout)
     events = work_of_events(layout, len(problem.history))
     return events + min(events, work_of_weights(layout))
+
+
+def _every(problem: Problem) -> int:
+    """Sweeps of Gibbs sampling from one draw to the next."""
+    return int(np.clip(DRAW_WORK // (CALL_WORK + _sweep_work(problem)), *EVERY))
 
 
 def _spanned(layout: Layout) -> Layout:
@@ -166,8 +176,8 @@ def drawn_points(
     """The same as points (draw, dim). `sweeps` are those of chains; others take in proportion."""
     if not _by_chains(problem):
         whitened = _whitened(problem.layout, values)
-        waits = (sweeps * BURN_IN // SWEEPS, max(1, sweeps * EVERY // SWEEPS))
-        drawn = gibbs_draws(problem, values, n_draws, seed, *waits)
+        every = sweeps * _every(problem) // SWEEPS
+        drawn = gibbs_draws(problem, values, n_draws, seed, BURN_IN * every, max(1, every))
         return whitened, torch.stack([whitened.point(own) for own in drawn]).to(problem.features)
     density: LogDensity
     if problem.layout.emission == "choice":

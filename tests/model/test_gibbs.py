@@ -209,11 +209,11 @@ def _users(problem: Problem, size: int) -> list[list[int]]:
 
 def test_more_events_leave_less_to_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(members, "CHAIN_WORK", 0)
-    monkeypatch.setattr(members, "EVERY", 3)
+    monkeypatch.setattr(members, "EVERY", (10, 10))
     spread = []
     for copies in (2, 32):
         problem, values = problem_of("rating", copies)
-        drawn = draw_members(problem, values, 25, seed=0)
+        drawn = draw_members(problem, values, 15, seed=0)
         spread.append(torch.stack([one["raw_cuts"][1:] for one in drawn]).std(0).mean())
     assert spread[0] / spread[1] > 2.0
 
@@ -247,3 +247,13 @@ def test_weights_of_many_wide_texts_are_not_drawn_in_every_sweep(
         moved.append(not torch.equal(before, after))
         before = after
     assert moved == [True, False, False] * 2
+
+
+def test_small_logs_get_more_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, _ = problem_of("bernoulli", 2)
+    least, most = members.EVERY
+    assert members._every(problem) == most
+    monkeypatch.setattr(members, "DRAW_WORK", 20 * members.CALL_WORK)
+    assert least < members._every(problem) < most
+    monkeypatch.setattr(members, "DRAW_WORK", members.CALL_WORK)
+    assert members._every(problem) == least

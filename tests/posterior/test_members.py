@@ -232,7 +232,7 @@ def test_larger_logs_get_all_globals_drawn_too(
     emission: EmissionName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(members, "CHAIN_WORK", 0)
-    monkeypatch.setattr(members, "EVERY", 2)
+    monkeypatch.setattr(members, "EVERY", (2, 2))
     auto = FitConfig(max_epochs=1, progress=False)
     log = parts(emission)[0]
     posterior = fit(log, emission, auto, rates=False).posterior
