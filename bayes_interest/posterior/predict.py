@@ -210,24 +210,30 @@ def settings(posterior: Posterior, belief: Belief) -> list[tuple[Posterior, Beli
 
 def _predictors(posterior: Posterior, belief: Belief, extra: Tensor) -> Predictors:
     """At one setting of the globals."""
-    items, cov = posterior.items, posterior.item_cov
-    state = posterior.values["mean"] + belief.mean
+    items = posterior.items
     mean = belief.mean @ items.vectors.T + items.offsets + extra
-    one = torch.ones_like(state[:, :1])
     if belief.diagonal:
         state_var = belief.cov @ (items.vectors**2).T
     else:
-        dim = state.shape[1]
+        dim = belief.mean.shape[1]
         outer = (items.vectors[:, :, None] * items.vectors[:, None, :]).reshape(-1, dim * dim)
         state_var = belief.cov.reshape(-1, dim * dim) @ outer.T
+    return Predictors(mean, state_var.clamp_min(0.0), _item_var(posterior, belief))
+
+
+def _item_var(posterior: Posterior, belief: Belief) -> Tensor:
+    """Variance by what is not known of the items themselves, (user, item)."""
+    cov = posterior.item_cov
+    state = posterior.values["mean"] + belief.mean
+    if not bool(cov.any()):  # all were drawn with the globals
+        return state.new_zeros(len(state), len(cov))
+    one = torch.ones_like(state[:, :1])
     if cov.ndim == 2:
-        second = torch.cat((state**2 + belief.variance, one), 1)
-        return Predictors(mean, state_var.clamp_min(0.0), second @ cov.T)
+        return torch.cat((state**2 + belief.variance, one), 1) @ cov.T
     extended = torch.cat((state, one), 1)
     second = extended[:, :, None] * extended[:, None, :]
     second[:, :-1, :-1] += belief.cov
-    item_var = second.reshape(len(state), -1) @ cov.reshape(len(cov), -1).T
-    return Predictors(mean, state_var.clamp_min(0.0), item_var.clamp_min(0.0))
+    return (second.reshape(len(state), -1) @ cov.reshape(len(cov), -1).T).clamp_min(0.0)
 
 
 def level_cut(posterior: Posterior) -> Tensor:
@@ -406,7 +412,7 @@ def _draw_predictors(
     items: Tensor | None,
 ) -> Tensor:
     """At one setting of the globals."""
-    item_var = _predictors(posterior, belief, extra).item_var
+    item_var = _item_var(posterior, belief)
     vectors, fixed = posterior.items.vectors, posterior.items.offsets + extra
     if items is not None:
         item_var, vectors, fixed = item_var[:, items], vectors[items], fixed[:, items]
