@@ -59,7 +59,7 @@ Q0, Q1, Q2, Q3, Q4, Q5, Q6, Q7 = (
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def _normal_single(z: Array, below: Array, density: Array, bits: Array, power: Array) -> None:
+def normal_single(z: Array, below: Array, density: Array, bits: Array, power: Array) -> None:
     """Fill the standard normal's distribution function and density; `power` sees `bits`."""
     for i in range(len(z)):
         far = min(abs(z[i]), FARTHEST)
@@ -80,7 +80,8 @@ def _normal_single(z: Array, below: Array, density: Array, bits: Array, power: A
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def _normal_double(z: Array, below: Array, density: Array) -> None:
+def normal_double(z: Array, below: Array, density: Array) -> None:
+    """The same of float64 numbers."""
     for i in range(len(z)):
         below[i] = 0.5 * math.erfc(-z[i] * ROOT_HALF)
         density[i] = math.exp(-0.5 * z[i] * z[i]) * PER_ROOT_TWO_PI
@@ -112,9 +113,9 @@ def logistic_averages(
                 spread[i] = np.sqrt(max(v[i], zero) + wide)
                 z[i] = m[i] / spread[i]
             if mean.itemsize == 4:
-                _normal_single(z[:size], below, density, bits, power)
+                normal_single(z[:size], below, density, bits, power)
             else:
-                _normal_double(z[:size], below, density)
+                normal_double(z[:size], below, density)
             for i in range(size):
                 a[i] += share * spread[i] * (z[i] * below[i] + density[i])
                 c[i] += share * below[i]
@@ -214,7 +215,7 @@ def evidence_single(
             for i in range(n):
                 per[i] = one / np.sqrt(max(var[begin + i], zero) + wide)
                 z[i] = upper[i] * per[i]
-            _normal_single(z[:n], below, density, bits, power)
+            normal_single(z[:n], below, density, bits, power)
             for i in range(n):
                 chance[i] += share * below[i]
                 slope[i] -= share * density[i] * per[i]
@@ -223,7 +224,7 @@ def evidence_single(
                 continue
             for i in range(n):
                 z[i] = lower[i] * per[i]
-            _normal_single(z[:n], below, density, bits, power)
+            normal_single(z[:n], below, density, bits, power)
             for i in range(n):
                 chance[i] -= under[i] * share * below[i]
                 slope[i] += under[i] * share * density[i] * per[i]

@@ -91,3 +91,19 @@ class LogisticAverages:
         return self._average(
             mean, lambda z, spread: spread * (z * torch.special.ndtr(z) + normal_density(z))
         )
+
+
+def sigmoid_and_slope(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+    """`E[sigmoid(a)]` and `E[sigmoid'(a)]` for `a ~ N(mean, var)`, of one shape, without gradients;
+    a compiled loop on the CPU.
+    """
+    if mean.device.type != "cpu":
+        averages = LogisticAverages(var)
+        return averages.sigmoid(mean), averages.slope(mean)
+    from bayes_interest.emissions.averages import logistic_averages
+
+    scales, weights = scale_mixture(N_SCALES[mean.dtype])
+    _, chance, slope = out = torch.empty(3, *mean.shape, dtype=mean.dtype)
+    flat = (part.detach().reshape(-1).numpy() for part in (mean, var))
+    logistic_averages(*flat, scales**2, weights, *out.reshape(3, -1).numpy())
+    return chance, slope

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from bayes_interest.errors import InputError
 from bayes_interest.model.filtering import Belief
 from bayes_interest.posterior.answers import find_users, interval_columns, listed, moment
+from bayes_interest.posterior.blocks import in_blocks
 from bayes_interest.posterior.online import moments_of
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
@@ -38,7 +40,6 @@ from bayes_interest.schema import (
 )
 from bayes_interest.text.encoder import Encoder
 
-USERS_AT_ONCE = 64
 EXPECTED_RATING = "expected_rating"
 SUMMARY = (MEAN, SD, LOWER, UPPER)
 
@@ -61,27 +62,38 @@ def interest(
     posterior = targets.posterior
     seconds = moment(posterior, at, who)
     belief = advanced_belief(posterior, who, seconds)
+
+    def extras(rows: slice) -> torch.Tensor:
+        return circumstances(posterior, who[rows], seconds[rows])
+
     tables = []
-    for row in bar(range(len(who)), desc="interest", unit="user"):
-        if row % USERS_AT_ONCE == 0:  # the log is read once for all of them
-            block = slice(row, row + USERS_AT_ONCE)
-            extras = circumstances(posterior, who[block], seconds[block])
-        one, place = belief.take(slice(row, row + 1)), row % USERS_AT_ONCE
-        extra = extras[:, place : place + 1]
-        tables.append(_answer(targets, who[row], one, extra, prob, n_draws))
+    with bar(total=len(who), desc="interest", unit="user") as shown:
+        for rows, extra in in_blocks(len(who), extras):
+            one = belief.take(rows)
+            tables.append(_answer(targets, who[rows], one, extra, prob, n_draws))
+            shown.update(len(one.mean))
     if not tables:
         return pd.DataFrame({name: [] for name in (USER_ID, targets.column, *SUMMARY)})
     return pd.concat(tables, ignore_index=True)
 
 
 def _answer(
-    targets: Targets, user: int, one: Belief, extra: torch.Tensor, prob: float, n_draws: int
+    targets: Targets,
+    users: np.ndarray,
+    belief: Belief,
+    extra: torch.Tensor,
+    prob: float,
+    n_draws: int,
 ) -> pd.DataFrame:
-    """Interest of one user in each target."""
-    found = target_interest(targets, one, extra, prob, n_draws)
-    ids = targets.posterior.vocabulary.users.ids[user : user + 1]
-    names = {USER_ID: np.repeat(ids, len(targets.names)), targets.column: targets.names}
-    more = {} if found.expected_rating is None else {EXPECTED_RATING: found.expected_rating}
+    """Interest of users with these beliefs in each target."""
+    found = target_interest(targets, belief, extra, prob, n_draws)
+    ids = targets.posterior.vocabulary.users.ids[users]
+    names = {
+        USER_ID: np.repeat(ids, len(targets.names)),
+        targets.column: targets.names * len(users),
+    }
+    rating = found.expected_rating
+    more = {} if rating is None else {EXPECTED_RATING: rating.reshape(-1)}
     columns = {**interval_columns(found.interval), **more}
     return pd.DataFrame({**names, **columns})
 
@@ -105,27 +117,26 @@ def trajectory(
     posterior = targets.posterior
     found = posterior.vocabulary.users.index_of(wanted)
     tables = []
-    pairs = list(zip(wanted, found, strict=True))
+    pairs, count = list(zip(wanted, found, strict=True)), 0
     for user_id, user in bar(pairs, desc="trajectory", unit="user"):
         if user < 0:
             raise InputError(f"user {user_id!r} has no event: there is no trajectory to show")
         seconds = _grid(posterior, int(user), every_days)
         belief = smoothed_beliefs(posterior, int(user), seconds)
-        for row, second in enumerate(seconds):
-            if row % USERS_AT_ONCE == 0:
-                block = seconds[row : row + USERS_AT_ONCE]
-                extras = _past_circumstances(posterior, int(user), block)
-            one, at = belief.take(slice(row, row + 1)), row % USERS_AT_ONCE
-            extra = extras[:, at : at + 1]
-            table = _answer(targets, int(user), one, extra, prob, n_draws)
-            table.insert(2, TIMESTAMP, pd.to_datetime(second, unit="s", utc=True))
+        extras = partial(_past_circumstances, posterior, int(user), seconds)
+        for rows, extra in in_blocks(len(seconds), extras):
+            who, some = np.full(rows.stop - rows.start, user), belief.take(rows)
+            table = _answer(targets, who, some, extra, prob, n_draws)
+            when = pd.to_datetime(seconds[rows], unit="s", utc=True)
+            table.insert(2, TIMESTAMP, when.repeat(len(targets.names)))
             tables.append(table)
+            count += len(who)
     if not tables:
         return pd.DataFrame({name: [] for name in (USER_ID, targets.column, TIMESTAMP, *SUMMARY)})
     out = pd.concat(tables, ignore_index=True)
     if targets.column == ITEM_ID:
         return out.sort_values([USER_ID, ITEM_ID, TIMESTAMP], kind="stable", ignore_index=True)
-    place = np.tile(np.arange(len(targets.names)), len(tables))  # themes keep the order given
+    place = np.tile(np.arange(len(targets.names)), count)  # themes keep the order given
     order = np.lexsort((out[TIMESTAMP], place, out[USER_ID]))
     return out.iloc[order].reset_index(drop=True)
 
@@ -139,13 +150,15 @@ def _grid(posterior: Posterior, user: int, every_days: float | None) -> np.ndarr
     return np.append(np.arange(times[0], times[-1], step), times[-1])
 
 
-def _past_circumstances(posterior: Posterior, user: int, seconds: np.ndarray) -> torch.Tensor:
+def _past_circumstances(
+    posterior: Posterior, user: int, seconds: np.ndarray, rows: slice
+) -> torch.Tensor:
     """Extra predictor of every item at moments of the past, (setting, moment, item).
 
     For choice the covariates of the user's own past are left out of the picture: it is the state's,
     not an echo of the last items, and an item that is not taken twice would fall to nothing.
     """
-    choice = posterior.layout.emission == "choice"
+    choice, seconds = posterior.layout.emission == "choice", seconds[rows]
     who = np.full(len(seconds), posterior.history.n_users if choice else user)
-    rows = moments_of(posterior, who, seconds)
-    return extra_tables(posterior, rows) + novelty(posterior, seconds)
+    found = moments_of(posterior, who, seconds)
+    return extra_tables(posterior, found) + novelty(posterior, seconds)

@@ -82,6 +82,11 @@ class Posterior:
         return item_terms(self.layout, self.values, self.features)
 
     @cached_property
+    def items_known(self) -> bool:
+        """Whether nothing is uncertain of the items: all were drawn with the globals."""
+        return not bool(self.item_cov.any())
+
+    @cached_property
     def item_widths(self) -> np.ndarray:
         """What bounds each item's variance on the CPU, (item, 6); see `item_widths.py`."""
         from bayes_interest.posterior.item_widths import item_widths  # numba is slow to load

@@ -7,7 +7,7 @@ mean, `lower` and `upper` its equal-tailed interval; noise of the outcome itself
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 
@@ -16,7 +16,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from bayes_interest.emissions.logistic import LogisticAverages
+from bayes_interest.emissions.logistic import sigmoid_and_slope
 from bayes_interest.emissions.ordered import increasing_cuts
 from bayes_interest.emissions.quadrature import nodes_and_weights
 from bayes_interest.errors import ConfigError, InputError, TimeOrderError
@@ -51,6 +51,12 @@ class Interval:
     lower: Tensor
     upper: Tensor
 
+    @staticmethod
+    def stacked(each: Sequence[Interval]) -> Interval:
+        """Several as one, a row each."""
+        names = ("mean", "sd", "lower", "upper")
+        return Interval(*(torch.stack([getattr(one, name) for one in each]) for name in names))
+
 
 @dataclass(frozen=True)
 class Predictors:
@@ -61,11 +67,17 @@ class Predictors:
     item_var: Tensor  # from residual and offset, independent between items, (user, item)
     members: tuple[Predictors, ...] = ()  # at each draw of the globals; above: their mixture's
 
-    def of(self, user: int, items: Tensor | slice) -> Predictors:
-        """Those of one user for some items, (item,)."""
-        members = tuple(member.of(user, items) for member in self.members)
-        mean, state_var = self.mean[user, items], self.state_var[user, items]
-        return Predictors(mean, state_var, self.item_var[user, items], members)
+    def of(self, users: int | slice, items: Tensor | slice) -> Predictors:
+        """Those of some users for some items, (user, item); of one user (item,)."""
+        members = tuple(member.of(users, items) for member in self.members)
+        mean, state_var = self.mean[users, items], self.state_var[users, items]
+        return Predictors(mean, state_var, self.item_var[users, items], members)
+
+    def some(self, items: Tensor) -> Predictors:
+        """Of one user's (item,) those of some items."""
+        members = tuple(member.some(items) for member in self.members)
+        mean, state_var = self.mean[items], self.state_var[items]
+        return Predictors(mean, state_var, self.item_var[items], members)
 
     @property
     def each(self) -> tuple[Predictors, ...]:
@@ -215,9 +227,8 @@ def _predictors(posterior: Posterior, belief: Belief, extra: Tensor) -> Predicto
     if belief.diagonal:
         state_var = belief.cov @ (items.vectors**2).T
     else:
-        dim = belief.mean.shape[1]
-        outer = (items.vectors[:, :, None] * items.vectors[:, None, :]).reshape(-1, dim * dim)
-        state_var = belief.cov.reshape(-1, dim * dim) @ outer.T
+        outer = items.vectors[:, :, None] * items.vectors[:, None, :]
+        state_var = belief.cov.flatten(1) @ outer.flatten(1).T
     return Predictors(mean, state_var.clamp_min(0.0), _item_var(posterior, belief))
 
 
@@ -225,7 +236,7 @@ def _item_var(posterior: Posterior, belief: Belief) -> Tensor:
     """Variance by what is not known of the items themselves, (user, item)."""
     cov = posterior.item_cov
     state = posterior.values["mean"] + belief.mean
-    if not bool(cov.any()):  # all were drawn with the globals
+    if posterior.items_known:
         return state.new_zeros(len(state), len(cov))
     one = torch.ones_like(state[:, :1])
     if cov.ndim == 2:
@@ -233,7 +244,7 @@ def _item_var(posterior: Posterior, belief: Belief) -> Tensor:
     extended = torch.cat((state, one), 1)
     second = extended[:, :, None] * extended[:, None, :]
     second[:, :-1, :-1] += belief.cov
-    return (second.reshape(len(state), -1) @ cov.reshape(len(cov), -1).T).clamp_min(0.0)
+    return (second.flatten(1) @ cov.flatten(1).T).clamp_min(0.0)
 
 
 def level_cut(posterior: Posterior) -> Tensor:
@@ -263,6 +274,15 @@ def interest_interval(
     return Interval(mapped(plain.mean), spread, mapped(plain.lower), mapped(plain.upper))
 
 
+def interest_mean(
+    found: Predictors, cut: Tensor | float = 0.0, mapped: ProbabilityMap | None = None
+) -> Tensor:
+    """Of `interest_interval` the mean alone."""
+    each = [sigmoid_and_slope(one.mean - cut, one.var)[0] for one in found.each]
+    plain = torch.stack(each).mean(0)
+    return plain if mapped is None else mapped(plain)
+
+
 def _raw_interval(found: Predictors, prob: float, cut: Tensor | float) -> Interval:
     if not found.members:
         return sigmoid_interval(found.mean - cut, found.var, prob)
@@ -289,9 +309,8 @@ def sigmoid_moments(
     `link(sigmoid(a))`, by quadrature.
     """
     if link is None:
-        averages = LogisticAverages(var)
-        first = averages.sigmoid(mean)
-        return first, first - averages.slope(mean)
+        first, slope = sigmoid_and_slope(mean, var)
+        return first, first - slope
     nodes, weights = nodes_and_weights(mean)
     sd = var.clamp_min(0.0).sqrt()
     first, second = torch.zeros_like(mean), torch.zeros_like(mean)
@@ -412,12 +431,15 @@ def _draw_predictors(
     items: Tensor | None,
 ) -> Tensor:
     """At one setting of the globals."""
-    item_var = _item_var(posterior, belief)
     vectors, fixed = posterior.items.vectors, posterior.items.offsets + extra
     if items is not None:
-        item_var, vectors, fixed = item_var[:, items], vectors[items], fixed[:, items]
+        vectors, fixed = vectors[items], fixed[:, items]
     drawn = draw_states(belief, n_draws, seed) @ vectors.T
     drawn += fixed[:, None]
+    if posterior.items_known:
+        return drawn
+    item_var = _item_var(posterior, belief)
+    item_var = item_var if items is None else item_var[:, items]
     generator = torch.Generator().manual_seed(seed + 1)
     noise = torch.randn(drawn.shape[1:], generator=generator, dtype=torch.float32).to(drawn)
     return drawn.addcmul_(noise, item_var.sqrt()[:, None])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_interest.events.history import pad_users
+from bayes_interest.events.history import length_batches, pad_users
 from bayes_interest.model.batch import Batch, EventTensors
 from bayes_interest.model.candidates import CandidateRows
 from bayes_interest.model.choice_bound import fit_choice_sites, flat_choices, zero_choice_sites
@@ -26,6 +28,8 @@ TOLERANCE = 1e-4
 MAX_WORK = 200_000_000
 """Steps times items times squared dimensions of a choice up to which states are smoothed together;
 above, each dimension is on its own."""
+TOGETHER = 2**20
+"""Numbers of a covariance table of users smoothed together; choices are smoothed user by user."""
 CHOICE_STEPS = 12
 CHOICE_SEED = 7
 
@@ -73,32 +77,56 @@ def looks_at(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) -> Ca
 
 def smoothed_path(posterior: Posterior, user: int, looks: CandidateRows) -> SmoothedPath:
     """The smoother over a user's events and the user's moments among `looks`."""
+    return smoothed_paths(posterior, np.array([user]), looks)[user]
+
+
+def smoothed_paths(
+    posterior: Posterior, users: np.ndarray, looks: CandidateRows
+) -> dict[int, SmoothedPath]:
+    """The same of several users with moments among `looks`, by position."""
+    lengths = np.zeros_like(looks.surroundings.log.lengths)
+    lengths[users] = looks.surroundings.log.lengths[users]
+    most = 1 if posterior.choice else TOGETHER // posterior.layout.state_dim**2
+    found: dict[int, SmoothedPath] = {}
+    for some in length_batches(lengths, most):
+        found |= zip(some.tolist(), _smoothed_together(posterior, some, looks), strict=True)
+    return found
+
+
+def _smoothed_together(
+    posterior: Posterior, users: np.ndarray, looks: CandidateRows
+) -> Iterator[SmoothedPath]:
+    """Of some users, a row of a batch each."""
     log = looks.surroundings.log
-    own = np.flatnonzero(log.user_index == user)
-    moments = looks.moment[log.user_index[looks.moment] == user]
+    own = np.concatenate([np.arange(log.start[user], log.start[user + 1]) for user in users])
     rows = CandidateRows(looks.surroundings, own)
-    zeros = np.zeros(len(own), dtype=np.int64)
-    history = replace(log.take(own), user_index=zeros, n_users=1)
+    place = np.repeat(np.arange(len(users)), log.lengths[users])
+    history = replace(log.take(own), user_index=place, n_users=len(users))
     like, context = posterior.features, contexts(posterior, rows)
     events = EventTensors.of(history, like.dtype, like.device, None, rows.own(), context)
-    block = pad_users(history, np.zeros(1, dtype=np.int64), like.device)
+    block = pad_users(history, np.arange(len(users)), like.device)
     batch = Batch.of(events, block)
-    real = torch.as_tensor(~np.isin(own, moments), device=like.device)
     assert batch.moves is not None
+    real = torch.as_tensor(~np.isin(own, looks.moment), device=like.device)
     batch = replace(batch, moves=batch.moves * block.gather(real))
     if posterior.choice:
         found = _smooth_choice(posterior, batch, rows, block.event)
     else:
         found = _smooth_scalar(posterior, batch)
     mean, cov, filtered = found
-    return SmoothedPath(
-        mean[0],
-        batch.total(torch.zeros_like(mean))[0],
-        cov[0],
-        filtered[0],
-        batch.walk(posterior.layout, posterior.values),
-        torch.as_tensor(np.searchsorted(own, moments), device=like.device),
-    )
+    shift = batch.total(torch.zeros_like(mean))
+    walk = batch.walk(posterior.layout, posterior.values)
+    for row, span in enumerate(pairwise(history.start.tolist())):
+        steps = slice(span[1] - span[0])
+        mine = looks.moment[log.user_index[looks.moment] == users[row]]
+        yield SmoothedPath(
+            mean[row, steps],
+            shift[row, steps],
+            cov[row, steps],
+            filtered[row, steps],
+            Transition(walk.decay[row : row + 1, steps], walk.variance[row : row + 1, steps]),
+            torch.as_tensor(mine - log.start[users[row]], device=like.device),
+        )
 
 
 def _smooth_scalar(posterior: Posterior, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,9 +18,11 @@ from torch import Tensor
 
 from bayes_interest.model.filtering import Belief
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.trajectory import SmoothedPath, kept, looks_at, smoothed_path
+from bayes_interest.posterior.trajectory import SmoothedPath, kept, looks_at, smoothed_paths
 from bayes_interest.schema import SECONDS_PER_DAY
 from bayes_interest.statespace.random_walk import elapsed_growth
+
+USERS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Moments:
         known = np.unique(users[np.isfinite(self.first[users])])
         seconds = np.maximum(np.array([since, at])[None], self.first[known][:, None])
         self.looks = looks_at(posterior, np.repeat(known, 2), seconds.ravel())
+        self.known = known
+        self.paths: dict[int, SmoothedPath] = {}  # of some users together
 
     def of(self, user: int) -> TwoMoments:
         """The joint belief about one user, context included.
@@ -105,7 +109,7 @@ class Moments:
         if np.isnan(first):
             after = Belief.prior(1, posterior.values, posterior.belief.diagonal)
             return self._earlier(after, self.at)
-        path = smoothed_path(posterior, user, self.looks)
+        path = self._path(user)
         s, t = path.looks.tolist()
         cov = kept(path.cov, posterior)
         if self.at < first:
@@ -119,6 +123,14 @@ class Moments:
         start = Belief(path.mean[s : s + 1], cov[s : s + 1])
         before, decay = self._back(start, first - self.since)
         return TwoMoments(before, after, decay * cross)
+
+    def _path(self, user: int) -> SmoothedPath:
+        """Of one user; with the next ones, who are most likely asked about next."""
+        if user not in self.paths:
+            begin = int(np.searchsorted(self.known, user))
+            some = self.known[begin : begin + USERS_AT_ONCE]
+            self.paths = smoothed_paths(self.posterior, some, self.looks)
+        return self.paths[user]
 
     def _earlier(self, after: Belief, second: float) -> TwoMoments:
         before, decay = self._back(after, second - self.since)

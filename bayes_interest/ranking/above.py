@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.special import logit, ndtr
 from torch import Tensor
 
 from bayes_interest.errors import InputError
 from bayes_interest.posterior.answers import find_items, find_users, moment
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import check_draws, check_prob, level_cut, predictors
+from bayes_interest.posterior.predict import check_draws, check_prob, level_cut
 from bayes_interest.ranking.asked import Asked, Drawn, draw_user, each_user
 from bayes_interest.ranking.scores import check_seed
 from bayes_interest.schema import ITEM_ID, LOWER, MEAN, PROBABILITY, SD, UPPER, USER_ID
@@ -96,10 +97,9 @@ def _chances(posterior: Posterior, asked: Asked, drawn: Drawn, p: float) -> np.n
     chances, cut, mapped = [], float(level_cut(posterior)), posterior.recalibration
     if mapped is not None:
         p = float(mapped.inverse().of_arrays(np.array([p]))[0])
-    found = predictors(posterior, asked.belief, asked.extra)
-    for one in found.members or (found,):
-        sd = np.sqrt(np.maximum(_column(one.var[0]), np.finfo(float).tiny))
-        chances.append(ndtr((_column(one.mean[0]) - cut - float(logit(p))) / sd))
+    for one in asked.found.each:
+        sd = np.sqrt(np.maximum(_column(one.var), np.finfo(float).tiny))
+        chances.append(ndtr((_column(one.mean) - cut - float(logit(p))) / sd))
     out: np.ndarray = np.mean(chances, axis=0)
     return out
 
@@ -115,14 +115,14 @@ def _table(
     allowed = asked.allowed.cpu().numpy()
     found = np.flatnonzero(allowed & (chance >= c))
     found = found[np.argsort(-chance[found], kind="stable")]
-    ids, interval = posterior.vocabulary, drawn.interval
+    ids, interval = posterior.vocabulary, drawn.interval(torch.as_tensor(found))
     parts = {MEAN: interval.mean, SD: interval.sd, LOWER: interval.lower, UPPER: interval.upper}
     return pd.DataFrame(
         {
             USER_ID: np.repeat(ids.users.ids[asked.user : asked.user + 1], len(found)),
             ITEM_ID: ids.items.ids[found],
             PROBABILITY: chance[found],
-            **{name: _column(values)[found] for name, values in parts.items()},
+            **{name: _column(values) for name, values in parts.items()},
         }
     )
 

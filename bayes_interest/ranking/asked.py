@@ -2,50 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bayes_interest.model.filtering import Belief
+from bayes_interest.posterior.blocks import few_predictors, in_blocks
 from bayes_interest.posterior.exposure import ExposedUsers
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     Interval,
+    Predictors,
     advanced_belief,
     circumstances,
     draw_predictors,
     draws_interval,
     interest_interval,
+    interest_mean,
     interest_probabilities,
     level_cut,
-    predictors,
 )
 from bayes_interest.progress import bar
 
-USERS_AT_ONCE = 64
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """Some users at their moments, whose predictors are computed together."""
+
+    posterior: Posterior
+    belief: Belief
+    extra: Tensor  # what the moments add to the predictor, (setting, user, item)
+
+    @cached_property
+    def found(self) -> Predictors:
+        """Moments of every item's predictor, (user, item)."""
+        return few_predictors(self.posterior, self.belief, self.extra)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Asked:
     """A user, what is believed of them, and the allowed items."""
 
     row: int  # place among the users asked about
     user: int  # position in the posterior
-    belief: Belief  # of one user, at the moment
-    extra: Tensor  # what the moment adds to the predictor, (setting, 1, item)
+    among: Together
+    place: int  # in `among`
     allowed: Tensor  # (item,) bool
 
+    @property
+    def belief(self) -> Belief:
+        """Of one user, at the moment."""
+        return self.among.belief.take(slice(self.place, self.place + 1))
 
-@dataclass(frozen=True)
+    @property
+    def extra(self) -> Tensor:
+        """What the moment adds to the predictor, (setting, 1, item)."""
+        return self.among.extra[:, self.place : self.place + 1]
+
+    @property
+    def found(self) -> Predictors:
+        """Moments of the items' predictors, (item,)."""
+        return self.among.found.of(self.place, slice(None))
+
+
+@dataclass(frozen=True, eq=False)
 class Drawn:
     """Joint draws of one user's items."""
 
     order: Tensor  # numbers whose order is the order of the items, (draw, item)
     probs: Tensor  # probabilities, (draw, item)
-    interval: Interval  # of the probabilities, (item,) each
+    mean: Tensor  # of these, (item,)
+    interval: Callable[[Tensor], Interval]  # of those of some items (some,)
 
 
 def each_user(
@@ -57,18 +88,21 @@ def each_user(
 ) -> Iterator[Asked]:
     """Users (positions) at moments (user,) with their allowed items, of which there may be none."""
     belief = advanced_belief(posterior, users, seconds)
-    for row, user in enumerate(bar(users, desc="users", unit="user")):
-        if row % USERS_AT_ONCE == 0:  # the log is read once for all of them
-            block = slice(row, row + USERS_AT_ONCE)
-            extras = circumstances(posterior, users[block], seconds[block])
-        part, place = slice(row, row + 1), row % USERS_AT_ONCE
-        one = belief.take(part)
-        extra = extras[:, place : place + 1]
-        allowed = np.zeros(posterior.layout.n_items, dtype=bool)
-        allowed[candidates] = True
-        if exclude_seen:
-            allowed[posterior.seen_by(user)] = False
-        yield Asked(row, int(user), one, extra, torch.as_tensor(allowed, device=one.mean.device))
+
+    def extras(rows: slice) -> Tensor:
+        return circumstances(posterior, users[rows], seconds[rows])
+
+    with bar(total=len(users), desc="users", unit="user") as shown:
+        for rows, extra in in_blocks(len(users), extras):
+            among = Together(posterior, belief.take(rows), extra)
+            for place, row in enumerate(range(rows.start, rows.stop)):
+                allowed = np.zeros(posterior.layout.n_items, dtype=bool)
+                allowed[candidates] = True
+                if exclude_seen:
+                    allowed[posterior.seen_by(users[row])] = False
+                mask = torch.as_tensor(allowed, device=extra.device)
+                yield Asked(row, int(users[row]), among, place, mask)
+                shown.update()
 
 
 def draw_user(
@@ -84,20 +118,25 @@ def draw_user(
     A choice is among the allowed candidates, so the probabilities of the others are zero. With
     `exposure` probabilities are those of meeting the item next, and of interest.
     """
-    one, extra, allowed = asked.belief, asked.extra, asked.allowed
-    order = draw_predictors(posterior, one, extra, n_draws, seed)[0]
+    order = draw_predictors(posterior, asked.belief, asked.extra, n_draws, seed)[0]
+    allowed = asked.allowed
     if posterior.choice:
         masked = torch.where(allowed, order, order.new_tensor(-torch.inf))
-        probs = interest_probabilities(posterior, masked)
-        return Drawn(order, probs, draws_interval(probs, prob))
+        return _by_draws(order, interest_probabilities(posterior, masked), prob)
     probs = interest_probabilities(posterior, order)
     if exposure is not None:
         probs = probs * exposure.draws(asked.row, allowed)
-        return Drawn(probs, probs, draws_interval(probs, prob))
-    found = predictors(posterior, one, extra)
-    mine, cut = found.of(0, slice(None)), level_cut(posterior)
-    interval = interest_interval(mine, prob, cut, posterior.recalibration)
-    return Drawn(order, probs, interval)
+        return _by_draws(probs, probs, prob)
+    found, cut, mapped = asked.found, level_cut(posterior), posterior.recalibration
+
+    def interval(items: Tensor) -> Interval:
+        return interest_interval(found.some(items), prob, cut, mapped)
+
+    return Drawn(order, probs, interest_mean(found, cut, mapped), interval)
+
+
+def _by_draws(order: Tensor, probs: Tensor, prob: float) -> Drawn:
+    return Drawn(order, probs, probs.mean(0), lambda items: draws_interval(probs[:, items], prob))
 
 
 def with_stranger(posterior: Posterior) -> tuple[Posterior, int]:

@@ -9,17 +9,17 @@ from torch import Tensor
 from bayes_interest.errors import ConfigError
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
-    Interval,
     advanced_belief,
     circumstances,
     draw_predictors,
     interest_interval,
+    interest_mean,
     interest_probabilities,
     level_cut,
     predictors,
 )
 from bayes_interest.ranking.diverse import default_looks, diverse_slate
-from bayes_interest.ranking.scores import score, top_k_probability
+from bayes_interest.ranking.scores import EDGES, score, top_k_probability
 
 
 def slates_at_once(
@@ -52,9 +52,11 @@ def slates_at_once(
         scores = _of_draws(drawn, k, by, seed, exploration)
     else:
         found = predictors(posterior, belief, extra)
-        interval = interest_interval(found, prob, level_cut(posterior), posterior.recalibration)
-        nothing = found.mean.new_zeros(0)
-        scores = score(by, interval, nothing, nothing, 0)
+        cut, mapped = level_cut(posterior), posterior.recalibration
+        if by in EDGES:
+            scores = getattr(interest_interval(found, prob, cut, mapped), by)
+        else:
+            scores = interest_mean(found, cut, mapped)
     # Stable, so equal scores keep the order in which the model met the items.
     best = torch.sort(scores, dim=1, descending=True, stable=True).indices
     slates: np.ndarray = best[:, :k].cpu().numpy()
@@ -77,9 +79,8 @@ def _of_draws(drawn: Tensor, k: int, by: str, seed: int, exploration: float) -> 
     pick = int(np.random.default_rng(seed).integers(drawn.shape[1]))
     everything = torch.ones(drawn.shape[2], dtype=torch.bool, device=drawn.device)
     nothing = drawn.new_zeros(0)
-    interval = Interval(nothing, nothing, nothing, nothing)
     rows = []
     for draws in drawn:
         chance = top_k_probability(draws, everything, k) if by == "p_top_k" else nothing
-        rows.append(score(by, interval, draws, chance, pick, exploration))
+        rows.append(score(by, nothing, draws, chance, pick, exploration))
     return torch.stack(rows)

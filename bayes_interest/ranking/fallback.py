@@ -61,7 +61,7 @@ class Stranger:
         found = draw_user(
             self.posterior, stranger, options.prob, options.n_draws, options.seed, self.exposure
         )
-        return found.interval.mean.masked_fill(~asked.allowed, -torch.inf)
+        return found.mean.masked_fill(~asked.allowed, -torch.inf)
 
 
 class Listed:

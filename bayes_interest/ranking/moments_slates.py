@@ -14,7 +14,6 @@ from bayes_interest.posterior.predict import (
     Predictors,
     interest_interval,
     level_cut,
-    predictors,
 )
 from bayes_interest.ranking.asked import each_user
 from bayes_interest.ranking.scores import RankOptions
@@ -43,16 +42,15 @@ def all_slates(
     By mean, lower or upper; bernoulli and rating.
     """
     for one in each_user(posterior, users, seconds, candidates, options.exclude_seen):
-        found = predictors(posterior, one.belief, one.extra)
-        yield best_of_all(posterior, found, one.allowed.cpu().numpy(), one.row, options)
+        yield best_of_all(posterior, one.found, one.allowed.cpu().numpy(), one.row, options)
 
 
 def best_of_all(
     posterior: Posterior, found: Predictors, allowed: np.ndarray, row: int, options: RankOptions
 ) -> Slates:
-    """The slate of one user from the predictors of all items."""
+    """The slate of one user from the predictors of all items, (item,)."""
     item = np.flatnonzero(allowed)
-    mine = found.of(0, torch.as_tensor(item, device=found.mean.device))
+    mine = found.some(torch.as_tensor(item, device=found.mean.device))
     interval = interest_interval(mine, options.prob, level_cut(posterior), posterior.recalibration)
     # Stable, so equal scores keep the order in which the model met the items.
     score = getattr(interval, options.by)

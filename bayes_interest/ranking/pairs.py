@@ -18,11 +18,10 @@ from bayes_interest.posterior.exposure import ExposedUsers
 from bayes_interest.posterior.mixture import mixture_bounds
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
+    Predictors,
     check_draws,
     check_prob,
     draws_interval,
-    extra_at,
-    predictors,
     settings,
 )
 from bayes_interest.ranking.asked import Asked, draw_user, each_user
@@ -106,10 +105,8 @@ def _exact(
     P is the state's covariance; v, from residual and offset, is independent between items.
     """
     i, j = (torch.as_tensor(part, device=asked.extra.device) for part in (first, second))
-    parts = [
-        _difference(setting, belief, extra_at(asked.extra, turn), i, j)
-        for turn, (setting, belief) in enumerate(settings(posterior, asked.belief))
-    ]
+    pairs = zip(settings(posterior, asked.belief), asked.found.each, strict=True)
+    parts = [_difference(*setting, found, i, j) for setting, found in pairs]
     mean, var = (torch.stack([part[place] for part in parts]) for place in (0, 1))
     sd = var.clamp_min(torch.finfo(var.dtype).tiny).sqrt()
     total = var.mean(0) + mean.var(0, correction=0)
@@ -125,15 +122,14 @@ def _exact(
 
 
 def _difference(
-    posterior: Posterior, one: Belief, extra: Tensor, i: Tensor, j: Tensor
+    posterior: Posterior, one: Belief, found: Predictors, i: Tensor, j: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance of `a_i - a_j` at one setting of the globals, (pair,) each."""
-    found = predictors(posterior, one, extra)
     apart = (posterior.items.vectors[i] - posterior.items.vectors[j]).double()
     cov = one.cov[0].double()
     state_var = apart**2 @ cov if one.diagonal else ((apart @ cov) * apart).sum(1)
-    item_var = (found.item_var[0, i] + found.item_var[0, j]).double()
-    return found.mean[0, i].double() - found.mean[0, j].double(), state_var + item_var
+    item_var = (found.item_var[i] + found.item_var[j]).double()
+    return found.mean[i].double() - found.mean[j].double(), state_var + item_var
 
 
 def _drawn(

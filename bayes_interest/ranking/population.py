@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from bayes_interest.posterior.answers import find_users, moment
+from bayes_interest.posterior.blocks import few_predictors, in_blocks
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import advanced_belief, circumstances, predictors
-from bayes_interest.posterior.trajectory import looks_at, smoothed_path
-from bayes_interest.ranking.asked import USERS_AT_ONCE
+from bayes_interest.posterior.predict import advanced_belief, circumstances
+from bayes_interest.posterior.trajectory import looks_at, smoothed_paths
 from bayes_interest.ranking.recommend import recommend
 from bayes_interest.schema import SLATE_CERTAINTY, USER_ID
 
@@ -62,11 +63,13 @@ def _edges(posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
 def _mean_sd(posterior: Posterior, who: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     """Mean over all items of the sd of the predictor, (user,)."""
     out = np.zeros(len(who))
-    for begin in range(0, len(who), USERS_AT_ONCE):
-        part = slice(begin, begin + USERS_AT_ONCE)
+
+    def extras(rows: slice) -> Tensor:
+        return circumstances(posterior, who[rows], seconds[rows])
+
+    for part, extra in in_blocks(len(who), extras):
         belief = advanced_belief(posterior, who[part], seconds[part])
-        extra = circumstances(posterior, who[part], seconds[part])
-        found = predictors(posterior, belief, extra)
+        found = few_predictors(posterior, belief, extra)
         out[part] = found.var.double().sqrt().mean(1).cpu().numpy()
     return out
 
@@ -92,8 +95,7 @@ def _moved(posterior: Posterior, who: np.ndarray) -> np.ndarray:
     times = np.stack((first[some], last[some]), 1).ravel()
     looks = looks_at(posterior, np.repeat(some, 2), times)
     out = np.zeros((history.n_users, len(vectors)))
-    for user in some:
-        path = smoothed_path(posterior, int(user), looks)
+    for user, path in smoothed_paths(posterior, some, looks).items():
         begin, end = (path.mean + path.context)[path.looks].double()
         out[user] = (vectors @ (end - begin)).cpu().numpy()
     mine: np.ndarray = out[who]

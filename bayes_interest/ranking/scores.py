@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from bayes_interest.errors import ConfigError
-from bayes_interest.posterior.predict import Interval, check_draws, check_prob
+from bayes_interest.posterior.predict import check_draws, check_prob
 
 RankBy = Literal["mean", "lower", "upper", "thompson", "p_top_k", "diverse"]
-POINTS = ("mean", "lower", "upper")
+EDGES = ("lower", "upper")
+POINTS = ("mean", *EDGES)
 """Those that need no joint draws."""
 POPULAR = "popular"
 
@@ -140,13 +141,13 @@ def drawn_ranks(draws: Tensor, allowed: Tensor, items: Tensor) -> Tensor:
 
 def score(
     by: str,
-    interval: Interval,
+    points: Tensor,
     draws: Tensor,
     p_top_k: Tensor,
     pick: int,
     exploration: float = 1.0,
 ) -> Tensor:
-    """The number to sort by, (item,).
+    """The number to sort by, (item,): one of `POINTS` where `by` is, which `points` then are.
 
     `thompson` is joint draw number `pick`, its distance from the draws' mean times `exploration`
     (posterior reshaping; Chapelle & Li 2011).
@@ -155,5 +156,4 @@ def score(
         return torch.lerp(draws.mean(0), draws[pick], exploration)
     if by == "p_top_k":
         return p_top_k
-    chosen: Tensor = getattr(interval, by)
-    return chosen
+    return points

@@ -266,6 +266,6 @@ class Search:
         """The slate of one user from the moments of all items."""
         extra = torch.as_tensor(work.terms(row)).to(self.posterior.features)
         one = work.belief.take(slice(row, row + 1))
-        found = predictors(self.posterior, one, extra[None, None])
+        found = predictors(self.posterior, one, extra[None, None]).of(0, slice(None))
         allowed, place = work.may_be_shown(row), int(work.rows[row])
         return best_of_all(self.posterior, found, allowed, place, self.options)

@@ -16,7 +16,13 @@ from bayes_interest.ranking.asked import Asked, Drawn, draw_user, each_user
 from bayes_interest.ranking.diverse import default_looks, diverse_slate
 from bayes_interest.ranking.fallback import OWN, Fallback
 from bayes_interest.ranking.moments_slates import all_slates
-from bayes_interest.ranking.scores import RankOptions, drawn_ranks, score, top_k_probability
+from bayes_interest.ranking.scores import (
+    EDGES,
+    RankOptions,
+    drawn_ranks,
+    score,
+    top_k_probability,
+)
 from bayes_interest.schema import (
     BASIS,
     EXPECTED_RANK,
@@ -135,7 +141,11 @@ def _order(
         looks = default_looks(exclusive) if options.looks is None else options.looks
         return diverse_slate(drawn.probs, asked.allowed, options.k, looks, exclusive)
     pick = int(np.random.default_rng(options.seed).integers(options.n_draws))
-    values = score(options.by, drawn.interval, drawn.probs, chance, pick, options.exploration)
+    points = drawn.mean
+    if options.by in EDGES:
+        everything = torch.arange(len(points), device=points.device)
+        points = getattr(drawn.interval(everything), options.by)
+    values = score(options.by, points, drawn.probs, chance, pick, options.exploration)
     return _best(torch.where(asked.allowed, values, values.new_tensor(-torch.inf)), options.k)
 
 
@@ -165,21 +175,21 @@ def _rank_columns(drawn: Drawn, asked: Asked, best: Tensor, prob: float) -> dict
 def _table(
     posterior: Posterior, asked: Asked, best: Tensor, scores: Tensor, drawn: Drawn, chance: Tensor
 ) -> pd.DataFrame:
-    def own(values: Tensor) -> np.ndarray:
-        out: np.ndarray = values[best].double().cpu().numpy()
+    def column(values: Tensor) -> np.ndarray:
+        out: np.ndarray = values.double().cpu().numpy()
         return out
 
-    ids, interval = posterior.vocabulary, drawn.interval
+    ids, interval = posterior.vocabulary, drawn.interval(best)
     return pd.DataFrame(
         {
             USER_ID: np.repeat(ids.users.ids[asked.user : asked.user + 1], len(best)),
             RANK: np.arange(1, len(best) + 1),
             ITEM_ID: ids.items.ids[best.cpu().numpy()],
-            SCORE: scores.double().cpu().numpy(),
-            MEAN: own(interval.mean),
-            SD: own(interval.sd),
-            LOWER: own(interval.lower),
-            UPPER: own(interval.upper),
-            P_TOP_K: own(chance),
+            SCORE: column(scores),
+            MEAN: column(drawn.mean[best]),
+            SD: column(interval.sd),
+            LOWER: column(interval.lower),
+            UPPER: column(interval.upper),
+            P_TOP_K: column(chance[best]),
         }
     )

@@ -7,7 +7,6 @@ import itertools
 import pytest
 import torch
 
-from bayes_interest.posterior.predict import Interval
 from bayes_interest.ranking.scores import score, top_k_probability
 
 DRAWS = torch.tensor(
@@ -37,16 +36,15 @@ def test_top_k_probability_against_counting() -> None:
 
 
 def test_each_score_is_the_column_it_names() -> None:
-    parts = [torch.full((4,), float(value)) for value in range(4)]
-    interval, chance = Interval(*parts), torch.full((4,), 7.0)
-    for by, value in (("mean", 0.0), ("lower", 2.0), ("upper", 3.0), ("p_top_k", 7.0)):
-        assert score(by, interval, DRAWS, chance, 0).unique().tolist() == [value]
-    assert score("thompson", interval, DRAWS, chance, 2).tolist() == [5.0, 4.0, 1.0, 9.0]
+    points, chance = torch.full((4,), 3.0), torch.full((4,), 7.0)
+    for by, value in (("mean", 3.0), ("lower", 3.0), ("upper", 3.0), ("p_top_k", 7.0)):
+        assert score(by, points, DRAWS, chance, 0).unique().tolist() == [value]
+    assert score("thompson", points, DRAWS, chance, 2).tolist() == [5.0, 4.0, 1.0, 9.0]
 
 
 def test_exploration_is_the_share_of_the_way_from_the_mean_to_the_draw() -> None:
-    parts = Interval(*[torch.zeros(4)] * 4)
+    points = torch.zeros(4)
     mean, draw = DRAWS.mean(0), DRAWS[2]
     for share in (0.0, 0.25, 1.0, 2.0):
-        found = score("thompson", parts, DRAWS, torch.zeros(4), 2, share)
+        found = score("thompson", points, DRAWS, torch.zeros(4), 2, share)
         torch.testing.assert_close(found, mean + share * (draw - mean))
