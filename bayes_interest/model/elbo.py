@@ -110,15 +110,17 @@ def event_offsets(values: Globals, items: Items, events: Batch | EventTensors) -
     return offset
 
 
-def _look(chains: Chains, sites: ScalarSites, full: bool) -> Look:
-    """ELBO of every user and the sites that its guide asks for; `full` keeps covariances."""
+def _look(chains: Chains, sites: ScalarSites, full: bool, last: bool = True) -> Look:
+    """ELBO of every user and the sites that its guide asks for; `full` keeps covariances, and all
+    but the `last` look go without those of states and predictors.
+    """
     forward = None
     if full:
         forward = filter_states(chains.terms.x, sites, chains.walk)
         smoothed = smooth_states(chains.terms.x, sites, chains.walk, forward, full)
         log_evidence = forward.log_evidence
     else:
-        log_evidence, smoothed = filter_and_smooth(chains.terms.x, sites, chains.walk)
+        log_evidence, smoothed = filter_and_smooth(chains.terms.x, sites, chains.walk, last)
     mean = smoothed.predictor_mean + chains.terms.offset
     seen = chains.emission.expected(mean, smoothed.predictor_var, chains.outcome)
     elbo = (seen.log_prob * chains.mask).sum(-1)
@@ -191,7 +193,7 @@ class _SiteSearch:
 
     def propose(self, sites: ScalarSites) -> ScalarSites:
         """Take `sites` or go back to the best ones, and step from there."""
-        seen = _look(self.chains, sites, full=False)
+        seen = _look(self.chains, sites, full=False, last=False)
         elbo, target, worse = seen.elbo, seen.target, self._worse(seen.elbo)
         if self.best is None:
             self.kept, self.target, self.best = sites, target, elbo

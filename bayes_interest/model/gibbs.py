@@ -28,6 +28,7 @@ from torch import Tensor
 from bayes_interest.emissions.logistic import N_SCALES, scale_mixture
 from bayes_interest.events.history import length_batches, pad_users
 from bayes_interest.model.batch import Batch
+from bayes_interest.model.compiled_gibbs import add_said
 from bayes_interest.model.item_draws import (
     Noise,
     Said,
@@ -79,8 +80,10 @@ def work_of_events(layout: Layout, n_events: int) -> float:
 
 def work_of_weights(layout: Layout) -> float:
     """The same of drawing text weights once."""
-    text = layout.embed_dim
-    return PRODUCT_WORK * (layout.state_dim + 1) * (layout.n_items + text / 3) * text**2
+    text, items, rows = layout.embed_dim, layout.n_items, layout.state_dim + 1
+    if items <= text + 1:  # see `drawn_weights`
+        return PRODUCT_WORK * (2 * items**2 * text + rows * items**3 / 3)
+    return PRODUCT_WORK * rows * (items + text / 3) * text**2
 
 
 @dataclass
@@ -245,7 +248,8 @@ class Gibbs:
                 value = value - 0.5 * (away**2).sum()
                 own -= away / scale
             for block, (x, _), site in zip(self.blocks, terms, sites, strict=True):
-                evidence, smoothed = filter_and_smooth(x, site, self._walk(block, values))
+                walk = self._walk(block, values)
+                evidence, smoothed = filter_and_smooth(x, site, walk, predictor_cov=False)
                 score = smoothed.variance_score
                 each = [(score * block.growth[..., None]).sum(1)]
                 if len(names) > 1:
@@ -271,6 +275,9 @@ class Gibbs:
             momentum = momentum + 0.5 * size * _solved(root, slope, upper=False)
             there = there + size * _solved(root.T, momentum, upper=True)
             value, slope, _ = look(there)
+            if not bool(value.isfinite()):  # so far that numbers overflow
+                value = torch.full_like(value, -torch.inf)
+                break
             momentum = momentum + 0.5 * size * _solved(root, slope, upper=False)
         end = value - 0.5 * (momentum**2).sum()
         if taken := self.noise.accepts(end - start):
@@ -293,7 +300,8 @@ class Gibbs:
                 path[:, step] += walk.decay[:, step] * path[:, step - 1]
         noise = self.noise.normal(*offset.shape) * block.precision.sqrt()
         linear = block.precision * (block.utility - offset - (x * path).sum(-1)) - noise
-        _, smoothed = filter_and_smooth(x, ScalarSites(linear, block.precision), walk)
+        sites = ScalarSites(linear, block.precision)
+        _, smoothed = filter_and_smooth(x, sites, walk, predictor_cov=False)
         block.path = path + smoothed.mean
 
     def _draw_mean(self) -> None:
@@ -350,8 +358,9 @@ class Gibbs:
             centre, scale = prior(layout, name, values, values["mean"])
             away = (values[name] - centre)[:, None] - grid
             log_density = log_density - 0.5 * (away / scale[:, None]) ** 2
-        chance = torch.softmax(log_density, 1)
-        place = torch.multinomial(chance, 1, generator=self.noise.generator)[:, 0]
+        total = torch.softmax(log_density, 1).cumsum(1)
+        level = self.noise.uniform(len(total), 1) * total[:, -1:]
+        place = (level > total).sum(1).clamp_max(STRETCH_SIZE - 1)
         within = (self.noise.uniform(len(place)) - 0.5) * (grid[1] - grid[0])
         log_factor = grid[place] + within
         factor = log_factor.exp()
@@ -369,19 +378,18 @@ class Gibbs:
     def _said(self) -> Said:
         """What the utilities say of each item's vector and offset."""
         size, n_items = self.layout.state_dim + 1, self.layout.n_items
-        matrix = torch.zeros(n_items, size * size, dtype=torch.float64)
+        matrix = torch.zeros(n_items, size, size, dtype=torch.float64)
         linear = torch.zeros(n_items, size, dtype=torch.float64)
         for block in self.blocks:
-            batch = block.batch
-            mask, rho = batch.mask, self._reliability(batch)
-            state = block.path + self.values["mean"]
-            row = torch.cat((state, torch.ones_like(state[..., :1])), -1)[mask] * rho[mask][:, None]
-            rest = block.utility[mask] - (self._fixed(batch) * rho)[mask]
-            scaled = row * block.precision[mask][:, None]
-            outer = (row[:, :, None] * scaled[:, None, :]).reshape(len(row), -1)
-            matrix.index_add_(0, batch.item[mask], outer)
-            linear.index_add_(0, batch.item[mask], scaled * rest[:, None])
-        return Said(matrix.reshape(n_items, size, size), linear)
+            rho = self._reliability(block.batch)
+            state = (block.path + self.values["mean"]).flatten(0, 1)
+            rest = block.utility - self._fixed(block.batch) * rho
+            flat = (rho.expand_as(rest), rest, block.precision, block.batch.item)
+            columns = (
+                part.contiguous().numpy() for part in (state, *(one.flatten() for one in flat))
+            )
+            add_said(*columns, matrix.numpy(), linear.numpy())
+        return Said(matrix + matrix.tril(-1).mT, linear)
 
     def _draw_items(self) -> None:
         values, said, weights = self.values, self._said(), self._weights()

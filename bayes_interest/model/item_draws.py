@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,15 +22,15 @@ class Noise:
     """Random numbers of double precision, from one seed."""
 
     def __init__(self, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = np.random.default_rng(seed)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normals."""
-        return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
+        return torch.as_tensor(self.generator.standard_normal(shape))
 
     def uniform(self, *shape: int) -> Tensor:
         """Between zero and one."""
-        return torch.rand(*shape, generator=self.generator, dtype=torch.float64)
+        return torch.as_tensor(self.generator.random(shape))
 
     def accepts(self, gain: Tensor) -> bool:
         """Metropolis' rule for a gain in log density."""
@@ -110,15 +111,45 @@ def drawn_weights(
     matrix = said.matrix @ share
     matrix, linear = 0.5 * (matrix + matrix.mT), times(share.mT, said.linear)
     weights = weights.clone()
+    mean = features @ weights.T
     for row in range(len(weights)):
-        own, others = matrix[:, row, row], weights.clone()
-        others[row] = 0.0
-        rest = linear[:, row] - (matrix[:, row] * (features @ others.T)).sum(-1)
-        scaled = features * sd[row]
-        inner = scaled.T @ (own[:, None] * scaled)
-        inner.diagonal().add_(1.0)
-        weights[row] = sd[row] * noise.gaussian(inner, scaled.T @ rest)
+        if row == 0 or not torch.equal(sd[row], sd[row - 1]):
+            known = _Regression.on(features * sd[row])
+        own = matrix[:, row, row]
+        rest = linear[:, row] - times(matrix[:, row, None], mean)[:, 0] + own * mean[:, row]
+        weights[row] = sd[row] * known.drawn(own, rest, noise)
+        mean[:, row] = features @ weights[row]
     return weights
+
+
+@dataclass(frozen=True)
+class _Regression:
+    """Standard normal weights w of features F (item, feature)."""
+
+    features: Tensor
+    products: Tensor | None  # F F', of fewer items than features
+
+    @staticmethod
+    def on(features: Tensor) -> _Regression:
+        few = len(features) <= features.shape[1]
+        return _Regression(features, features @ features.T if few else None)
+
+    def drawn(self, own: Tensor, rest: Tensor, noise: Noise) -> Tensor:
+        """Weights given `exp(rest F w - w' F' D F w / 2)` with D = diag(own)."""
+        if self.products is None:
+            inner = self.features.T @ (own[:, None] * self.features)
+            inner.diagonal().add_(1.0)
+            return noise.gaussian(inner, self.features.T @ rest)
+        # A draw of the prior and of the data it would give, moved by what these leave
+        # (Bhattacharya, Chakraborty & Mallick 2016).
+        root = own.clamp_min(0.0).sqrt()
+        prior = noise.normal(self.features.shape[1])
+        outcome = torch.where(root > 0.0, rest / root, 0.0)
+        left = outcome - root * (self.features @ prior) - noise.normal(len(root))
+        inner = root[:, None] * self.products * root
+        inner.diagonal().add_(1.0)
+        moved = torch.cholesky_solve(left[:, None], torch.linalg.cholesky(inner))[:, 0]
+        return prior + self.features.T @ (root * moved)
 
 
 def drawn_effects(said: Said, mean: Tensor, scale: Tensor, noise: Noise) -> Tensor:

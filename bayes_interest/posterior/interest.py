@@ -86,15 +86,17 @@ def _answer(
     n_draws: int,
 ) -> pd.DataFrame:
     """Interest of users with these beliefs in each target."""
-    found = target_interest(targets, belief, extra, prob, n_draws)
+    found = list(target_interest(targets, belief, extra, prob, n_draws))
     ids = targets.posterior.vocabulary.users.ids[users]
     names = {
         USER_ID: np.repeat(ids, len(targets.names)),
         targets.column: targets.names * len(users),
     }
-    rating = found.expected_rating
-    more = {} if rating is None else {EXPECTED_RATING: rating.reshape(-1)}
-    columns = {**interval_columns(found.interval), **more}
+    each = [interval_columns(one.interval) for one in found]
+    columns = {name: np.concatenate([one[name] for one in each]) for name in each[0]}
+    ratings = [one.expected_rating for one in found if one.expected_rating is not None]
+    if ratings:
+        columns[EXPECTED_RATING] = np.concatenate(ratings)
     return pd.DataFrame({**names, **columns})
 
 

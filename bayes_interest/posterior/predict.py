@@ -7,7 +7,7 @@ mean, `lower` and `upper` its equal-tailed interval; noise of the outcome itself
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral
 
@@ -38,6 +38,9 @@ from bayes_interest.statespace.random_walk import elapsed_growth
 RANK_NODES = 8
 """Of the quadrature that only orders items."""
 DRAW_SEED = 20_250_101
+ALIGNED = 16
+"""Numbers of float32 in the 64 bytes that vector units load."""
+Product = Callable[[Tensor, Tensor], Tensor]
 QUANTILE_NUMBERS = 8_000_000
 """torch.quantile refuses more than 16 million at once."""
 
@@ -50,12 +53,6 @@ class Interval:
     sd: Tensor
     lower: Tensor
     upper: Tensor
-
-    @staticmethod
-    def stacked(each: Sequence[Interval]) -> Interval:
-        """Several as one, a row each."""
-        names = ("mean", "sd", "lower", "upper")
-        return Interval(*(torch.stack([getattr(one, name) for one in each]) for name in names))
 
 
 @dataclass(frozen=True)
@@ -192,19 +189,34 @@ def novelty(posterior: Posterior, seconds: np.ndarray) -> Tensor:
     return posterior.cold_shift * torch.as_tensor(cold).to(posterior.features)
 
 
-def predictors(posterior: Posterior, belief: Belief, extra: Tensor) -> Predictors:
+def together(rows: Tensor, columns: Tensor) -> Tensor:
+    """`rows @ columns.T`; how a row is rounded depends on its place and on how many there are."""
+    return rows @ columns.T
+
+
+def one_by_one(rows: Tensor, columns: Tensor) -> Tensor:
+    """The same, each row by itself and from where vector units like to begin."""
+    wide = -rows.shape[1] % ALIGNED
+    rows, columns = (torch.nn.functional.pad(part, (0, wide)) for part in (rows, columns))
+    return torch.bmm(rows[:, None], columns.T.expand(len(rows), *columns.T.shape))[:, 0]
+
+
+def predictors(
+    posterior: Posterior, belief: Belief, extra: Tensor, times: Product = together
+) -> Predictors:
     """Moments of the linear predictor of every item, for users with these beliefs.
 
-    `extra` (setting, user, item) is what the moment adds, see `circumstances`.
+    `extra` (setting, user, item) is what the moment adds, see `circumstances`; `times` is
+    `one_by_one` where a user's bits shall not depend on who else is asked about.
     With draws of the globals, those of the mixture; what the draws differ by counts to the state,
     and what their cut points differ by to the mean.
     """
     if not belief.members:
-        return _predictors(posterior, belief, extra[0])
+        return _predictors(posterior, belief, extra[0], times)
     pairs = zip(posterior.each, belief.members, strict=True)
     cut = level_cut(posterior)
     found = tuple(
-        _predictors(one, own, extra_at(extra, turn)[0] + cut - level_cut(one))
+        _predictors(one, own, extra_at(extra, turn)[0] + cut - level_cut(one), times)
         for turn, (one, own) in enumerate(pairs)
     )
     mean = torch.stack([one.mean for one in found])
@@ -220,19 +232,19 @@ def settings(posterior: Posterior, belief: Belief) -> list[tuple[Posterior, Beli
     return list(zip(posterior.each, belief.members, strict=True))
 
 
-def _predictors(posterior: Posterior, belief: Belief, extra: Tensor) -> Predictors:
+def _predictors(posterior: Posterior, belief: Belief, extra: Tensor, times: Product) -> Predictors:
     """At one setting of the globals."""
     items = posterior.items
-    mean = belief.mean @ items.vectors.T + items.offsets + extra
+    mean = times(belief.mean, items.vectors) + items.offsets + extra
     if belief.diagonal:
-        state_var = belief.cov @ (items.vectors**2).T
+        state_var = times(belief.cov, items.vectors**2)
     else:
         outer = items.vectors[:, :, None] * items.vectors[:, None, :]
-        state_var = belief.cov.flatten(1) @ outer.flatten(1).T
-    return Predictors(mean, state_var.clamp_min(0.0), _item_var(posterior, belief))
+        state_var = times(belief.cov.flatten(1), outer.flatten(1))
+    return Predictors(mean, state_var.clamp_min(0.0), _item_var(posterior, belief, times))
 
 
-def _item_var(posterior: Posterior, belief: Belief) -> Tensor:
+def _item_var(posterior: Posterior, belief: Belief, times: Product = together) -> Tensor:
     """Variance by what is not known of the items themselves, (user, item)."""
     cov = posterior.item_cov
     state = posterior.values["mean"] + belief.mean
@@ -240,11 +252,11 @@ def _item_var(posterior: Posterior, belief: Belief) -> Tensor:
         return state.new_zeros(len(state), len(cov))
     one = torch.ones_like(state[:, :1])
     if cov.ndim == 2:
-        return torch.cat((state**2 + belief.variance, one), 1) @ cov.T
+        return times(torch.cat((state**2 + belief.variance, one), 1), cov)
     extended = torch.cat((state, one), 1)
     second = extended[:, :, None] * extended[:, None, :]
     second[:, :-1, :-1] += belief.cov
-    return (second.flatten(1) @ cov.flatten(1).T).clamp_min(0.0)
+    return times(second.flatten(1), cov.flatten(1)).clamp_min(0.0)
 
 
 def level_cut(posterior: Posterior) -> Tensor:

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from bayes_interest.model.filtering import Belief
-from bayes_interest.posterior.blocks import few_predictors
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     Interval,
@@ -33,77 +32,68 @@ from bayes_interest.posterior.predict import (
     interest_interval,
     interest_probabilities,
     level_cut,
+    one_by_one,
+    predictors,
 )
 from bayes_interest.posterior.themes import Targets
 
 
 @dataclass(frozen=True)
 class TargetInterest:
-    """Of some users."""
+    """Of one user."""
 
-    interval: Interval  # (user, target) each
-    expected_rating: np.ndarray | None  # (user, target), of a rating model
+    interval: Interval  # (target,) each
+    expected_rating: np.ndarray | None  # (target,), of a rating model
 
 
 def target_interest(
     targets: Targets, belief: Belief, extra: Tensor, prob: float, n_draws: int
-) -> TargetInterest:
-    """Interest of a few users with these beliefs; `extra` (setting, user, item) is what their
-    moments add to predictors.
+) -> Iterator[TargetInterest]:
+    """Interest of a few users with these beliefs, one after the other; `extra` (setting, user,
+    item) is what their moments add to predictors.
     """
     posterior = targets.posterior
-    if posterior.choice:
-        drawn = _each_drawn(posterior, belief, extra, n_draws)
-        intervals = [draws_interval(choice_shares(targets, logits), prob) for logits in drawn]
-        return TargetInterest(Interval.stacked(intervals), None)
-    found = few_predictors(posterior, belief, extra).of(slice(None), targets.item)
-    each = interest_interval(found, prob, level_cut(posterior), posterior.recalibration)
-    interval = each if targets.single else _grouped(targets, each, belief, extra, prob, n_draws)
-    return TargetInterest(interval, _ratings(targets, posterior, found))
+    few = None if posterior.choice else predictors(posterior, belief, extra, one_by_one)
+    for row in range(len(belief.mean)):
+        part = slice(row, row + 1)
+        one, own = belief.take(part), extra[:, part]
+        if few is None:
+            logits = draw_predictors(posterior, one, own, n_draws)[0]
+            yield TargetInterest(draws_interval(choice_shares(targets, logits), prob), None)
+            continue
+        found = few.of(row, targets.item)
+        each = interest_interval(found, prob, level_cut(posterior), posterior.recalibration)
+        interval = each if targets.single else _grouped(targets, each, one, own, prob, n_draws)
+        yield TargetInterest(interval, _ratings(targets, posterior, found))
 
 
 def _ratings(targets: Targets, posterior: Posterior, found: Predictors) -> np.ndarray | None:
     if posterior.layout.emission != "rating":
         return None
     each = expected_rating(posterior, found).double()
-    out: np.ndarray = targets.mean_of_members(each.T).T.cpu().numpy()
+    out: np.ndarray = targets.mean_of_members(each).cpu().numpy()
     return out
 
 
 def _grouped(
-    targets: Targets, each: Interval, belief: Belief, extra: Tensor, prob: float, n_draws: int
+    targets: Targets, each: Interval, one: Belief, extra: Tensor, prob: float, n_draws: int
 ) -> Interval:
     """Of the mean over each target's items; what has one item stays exact."""
     own, member = torch.unique(targets.item, return_inverse=True)
-    intervals = []
-    for drawn in _each_drawn(targets.posterior, belief, extra, n_draws, own):
-        chances = interest_probabilities(targets.posterior, drawn[:, member])
-        intervals.append(draws_interval(targets.mean_of_members(chances.T).T, prob))
-    found = Interval.stacked(intervals)
+    drawn = draw_predictors(targets.posterior, one, extra, n_draws, items=own)[0]
+    chances = interest_probabilities(targets.posterior, drawn[:, member])
+    found = draws_interval(targets.mean_of_members(chances.T).T, prob)
     lone = targets.sizes == 1
 
-    def mean(values: Tensor) -> Tensor:
-        return targets.mean_of_members(values.T).T
-
     def pick(exact: Tensor, of_draws: Tensor) -> Tensor:
-        return torch.where(lone, mean(exact), of_draws)
+        return torch.where(lone, targets.mean_of_members(exact), of_draws)
 
     return Interval(
-        mean(each.mean),
+        targets.mean_of_members(each.mean),
         pick(each.sd, found.sd),
         pick(each.lower, found.lower),
         pick(each.upper, found.upper),
     )
-
-
-def _each_drawn(
-    posterior: Posterior, belief: Belief, extra: Tensor, n_draws: int, items: Tensor | None = None
-) -> Iterator[Tensor]:
-    """Joint draws of predictors, (draw, item), of one user after the other."""
-    for row in range(len(belief.mean)):
-        part = slice(row, row + 1)
-        one = belief.take(part)
-        yield draw_predictors(posterior, one, extra[:, part], n_draws, items=items)[0]
 
 
 def choice_shares(targets: Targets, logits: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bayes_interest.model.filtering import Belief
-from bayes_interest.posterior.blocks import few_predictors, in_blocks
+from bayes_interest.posterior.blocks import in_blocks
 from bayes_interest.posterior.exposure import ExposedUsers
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
@@ -25,6 +25,8 @@ from bayes_interest.posterior.predict import (
     interest_mean,
     interest_probabilities,
     level_cut,
+    one_by_one,
+    predictors,
 )
 from bayes_interest.progress import bar
 
@@ -40,7 +42,7 @@ class Together:
     @cached_property
     def found(self) -> Predictors:
         """Moments of every item's predictor, (user, item)."""
-        return few_predictors(self.posterior, self.belief, self.extra)
+        return predictors(self.posterior, self.belief, self.extra, one_by_one)
 
 
 @dataclass(frozen=True, eq=False)

@@ -213,8 +213,13 @@ def smooth_states(
     return _assemble(x, forward, shrink, adjoints, curvature_x, score, keep if full else None)
 
 
-def filter_and_smooth(x: Tensor, sites: ScalarSites, walk: Transition) -> tuple[Tensor, Smoothed]:
-    """`log_evidence` and what `smooth_states` gives, keeping no covariance on the way."""
+def filter_and_smooth(
+    x: Tensor, sites: ScalarSites, walk: Transition, predictor_cov: bool = True
+) -> tuple[Tensor, Smoothed]:
+    """`log_evidence` and what `smooth_states` gives, keeping no covariance on the way.
+
+    Without `predictor_cov`, which takes a pass of its own, that may be empty.
+    """
     if not _compilable(x, sites, walk):
         forward = filter_states(x, sites, walk)
         return forward.log_evidence, smooth_states(x, sites, walk, forward)
@@ -222,7 +227,9 @@ def filter_and_smooth(x: Tensor, sites: ScalarSites, walk: Transition) -> tuple[
     from bayes_interest.statespace.lanes import LEAST, filter_smooth_lanes
 
     kernel = filter_smooth_kernel if len(x) < LEAST else filter_smooth_lanes
-    mean, cov_x, score = (x.new_empty(x.shape) for _ in range(3))  # contiguous
+    mean, score = x.new_empty(x.shape), x.new_empty(x.shape)  # contiguous
+    whole = predictor_cov or kernel is filter_smooth_kernel
+    cov_x = x.new_empty(x.shape if whole else (len(x), 0, 0))
     predictor_mean, predictor_var = x.new_empty(x.shape[:2]), x.new_empty(x.shape[:2])
     evidence = x.new_empty(x.shape[0])
     inputs = (x, sites.linear, sites.precision, walk.decay[..., 0], walk.variance)

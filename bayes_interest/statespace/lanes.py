@@ -187,6 +187,17 @@ def backward(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def smoothed_means(decay: Array, variance: Array, adjoint: Array, state: Array) -> None:
+    """Fill the smoothed `state`, (step, dim, lane)."""
+    n_steps, dim, lanes = adjoint.shape
+    for t in range(n_steps):
+        for i in range(dim):
+            for k in range(lanes):
+                last = state[t - 1, i, k] if t else -decay[t, k] * adjoint[t, i, k]
+                state[t, i, k] = decay[t, k] * last - variance[t, i, k] * adjoint[t, i, k]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def smoothed(
     decay: Array,
     variance: Array,
@@ -194,12 +205,10 @@ def smoothed(
     gain: Array,
     before: Array,
     half: Array,
-    adjoint: Array,
-    state: Array,
     cov_x: Array,
     cov: Array,
 ) -> None:
-    """Fill the smoothed `state` and `cov_x = P^s x`, (step, dim, lane), by one more pass forward.
+    """Fill `cov_x = P^s x`, (step, dim, lane), by one more pass forward.
 
     `before` is the predicted variance of the predictor, (step, lane).
     """
@@ -215,8 +224,6 @@ def smoothed(
         for i in range(dim):
             for k in range(lanes):
                 inner[k] += along[t, i, k] * half[t, i, k]
-                last = state[t - 1, i, k] if t else -decay[t, k] * adjoint[t, i, k]
-                state[t, i, k] = decay[t, k] * last - variance[t, i, k] * adjoint[t, i, k]
         for i in range(dim):
             for k in range(lanes):
                 shrink = one - gain[t, k] * before[t, k]
@@ -238,8 +245,11 @@ def filter_smooth_lanes(
     predictor_var: Array,
     evidence: Array,
 ) -> None:
-    """What `compiled.filter_smooth_kernel` does, `LANES` users at a time."""
+    """What `compiled.filter_smooth_kernel` does, `LANES` users at a time; a pass less where `cov_x`
+    is empty.
+    """
     n_users, n_steps, dim = x.shape
+    whole = cov_x.shape[1] > 0
     kind = x.dtype
     shape, flat = (n_steps, dim, LANES), (n_steps, LANES)
     xs, qs, along, half = (
@@ -269,12 +279,15 @@ def filter_smooth_lanes(
         forward(xs, h, lam, a, qs, along, gain, pull, mu, s, total, cov)
         copy(s, before)
         backward(xs, a, along, gain, pull, mu, s, half, adjoint, scores, cov)
-        smoothed(a, qs, along, gain, before, half, adjoint, state, covs, cov)
+        smoothed_means(a, qs, adjoint, state)
+        if whole:
+            smoothed(a, qs, along, gain, before, half, covs, cov)
         for k in range(here):
             u = begin + k
             evidence[u] = total[k]
             for t in range(n_steps):
                 predictor_mean[u, t], predictor_var[u, t] = mu[t, k], s[t, k]
                 for d in range(dim):
-                    mean[u, t, d], cov_x[u, t, d] = state[t, d, k], covs[t, d, k]
-                    score[u, t, d] = scores[t, d, k]
+                    mean[u, t, d], score[u, t, d] = state[t, d, k], scores[t, d, k]
+                    if whole:
+                        cov_x[u, t, d] = covs[t, d, k]

@@ -257,6 +257,10 @@ def test_both_passes_at_once_are_the_two_passes(half_life_days: float | None, n_
             assert at_once.cov is None
         else:
             assert_close(getattr(at_once, name), wanted, 1e-10)
+    less, short = filter_and_smooth(problem.x, problem.sites, problem.walk, predictor_cov=False)
+    assert torch.equal(less, evidence)
+    for name in ("mean", "predictor_mean", "predictor_var", "variance_score"):
+        assert torch.equal(getattr(short, name), getattr(at_once, name)), name
     order = torch.arange(len(problem.x)).flip(0)
     flipped = problem.users(order)
     again, _ = filter_and_smooth(flipped.x, flipped.sites, flipped.walk)
