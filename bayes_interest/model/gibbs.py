@@ -29,6 +29,7 @@ from bayes_interest.emissions.logistic import N_SCALES, scale_mixture
 from bayes_interest.events.history import length_batches, pad_users
 from bayes_interest.model.batch import Batch
 from bayes_interest.model.compiled_gibbs import add_said
+from bayes_interest.model.hamiltonian import Hamiltonian, settling
 from bayes_interest.model.item_draws import (
     Noise,
     Said,
@@ -54,13 +55,6 @@ from bayes_interest.statespace.kalman import ScalarSites, filter_and_smooth
 from bayes_interest.statespace.random_walk import Transition, elapsed_growth
 
 BLOCK_EVENTS = 16_384
-SETTLING, NEWEST = 0.5, 0.1
-"""Share of the burn-in in which the metrics of moves are found, and the weight of the newest in
-that of drift scales."""
-LEAPS, LEAP, SHORTEST = 3, 0.6, 0.3
-"""Leaps of a move, their length, and the shortest as a share of it: tails are steep."""
-LONGER, SHORTER = 1.05, 0.9
-"""By how much a leap grows where it was taken, and shrinks: about two of three are."""
 OUTCOME_TRIES, OUTCOME_STEP = 4, 2.4
 """Moves of cut points and reliabilities in a sweep, and their size times the root of their number
 (Roberts, Gelman & Gilks 1997)."""
@@ -117,8 +111,7 @@ class Gibbs:
         self.scales, weights = (torch.as_tensor(part) for part in mixture)
         self.shares = torch.log(weights / self.scales)
         nothing = torch.zeros(0, dtype=torch.float64)
-        self.walk_metric = self.walk_root = self.outcome_root = nothing
-        self.leap = LEAP
+        self.walks, self.outcome_root = Hamiltonian(burn_in), nothing
         share = work_of_weights(self.layout) / work_of_events(self.layout, len(problem.history))
         self.weights_every = max(1, round(share))  # sweeps: they take half of the time at most
 
@@ -220,15 +213,11 @@ class Gibbs:
         variance = variance + block.batch.moved(values)
         return Transition(block.decay[..., None], variance)
 
-    @property
-    def _settling(self) -> bool:
-        return self.done == 0 or self.done < SETTLING * self.burn_in
-
     def _walk_names(self) -> list[str]:
         return [name for name in WALKS if name in self.values]
 
     def _move_walks(self) -> None:
-        """One Hamiltonian move of all drift scales in a metric found once, from users' scores."""
+        """One Hamiltonian move of all drift scales; the metric is that of the users' scores."""
         names = self._walk_names()
         terms = [self._terms(block) for block in self.blocks]
         sites = [
@@ -238,10 +227,9 @@ class Gibbs:
         sizes = [len(self.values[name]) for name in names]
 
         def look(point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            """Log density, its slope, and the users' share of the metric."""
             values = self.values | dict(zip(names, point.split(sizes), strict=True))
             value, slope = torch.zeros((), dtype=torch.float64), torch.zeros_like(point)
-            metric = torch.zeros(len(point), len(point), dtype=torch.float64)
+            metric = torch.eye(len(point), dtype=torch.float64) / PRIOR_SCALES["log_drift"] ** 2
             for name, own in zip(names, slope.split(sizes), strict=True):
                 centre, scale = prior(self.layout, name, values, point)
                 away = (values[name] - centre) / scale
@@ -261,29 +249,8 @@ class Gibbs:
             return value, slope, metric
 
         point = torch.cat([self.values[name] for name in names])
-        value, slope, metric = look(point)
-        if self._settling:
-            metric.diagonal().add_(PRIOR_SCALES["log_drift"] ** -2.0)
-            if self.done:
-                metric = torch.lerp(self.walk_metric, metric, NEWEST)
-            self.walk_metric = metric
-            self.walk_root = torch.linalg.cholesky(metric)
-        root, momentum = self.walk_root, self.noise.normal(len(point))
-        start, there = value - 0.5 * (momentum**2).sum(), point
-        size = self.leap * (SHORTEST + (1.2 - SHORTEST) * float(self.noise.uniform(1)))
-        for _ in range(LEAPS):
-            momentum = momentum + 0.5 * size * _solved(root, slope, upper=False)
-            there = there + size * _solved(root.T, momentum, upper=True)
-            value, slope, _ = look(there)
-            if not bool(value.isfinite()):  # so far that numbers overflow
-                value = torch.full_like(value, -torch.inf)
-                break
-            momentum = momentum + 0.5 * size * _solved(root, slope, upper=False)
-        end = value - 0.5 * (momentum**2).sum()
-        if taken := self.noise.accepts(end - start):
-            self.values |= dict(zip(names, there.split(sizes), strict=True))
-        if self.done < self.burn_in:
-            self.leap = min(LEAP, self.leap * (LONGER if taken else SHORTER))
+        point = self.walks.moved(point, look, self.noise)
+        self.values |= dict(zip(names, point.split(sizes), strict=True))
 
     # ------------------------------------------------------------- paths
 
@@ -458,7 +425,7 @@ class Gibbs:
             return value
 
         point = torch.cat([self.values[name] for name in names])
-        if self._settling:
+        if settling(self.done, self.burn_in):
             size, vectors = torch.linalg.eigh(-torch.autograd.functional.hessian(look, point))
             self.outcome_root = vectors / size.abs().clamp_min(LEAST_CURVATURE).sqrt()
         value, step = look(point), OUTCOME_STEP / math.sqrt(len(point))
@@ -480,11 +447,6 @@ class Gibbs:
         values["offset"] = values["offset"] + shift
         values["raw_cuts"] = values["raw_cuts"].clone()
         values["raw_cuts"][0] += shift
-
-
-def _solved(root: Tensor, vector: Tensor, upper: bool) -> Tensor:
-    """`root^-1 vector` of a triangular matrix."""
-    return torch.linalg.solve_triangular(root, vector[:, None], upper=upper)[:, 0]
 
 
 def gibbs_draws(

@@ -130,9 +130,8 @@ def with_members(posterior: Posterior, full: Problem, fit: FitConfig) -> Posteri
     n_fit, n_items = full.layout.n_items, posterior.layout.n_items
     values = dict(posterior.values)
     values |= {name: values[name][:n_fit] for name in ("offset", "residual") if name in values}
-    members = []
+    members, nothing = [], torch.zeros_like(posterior.item_cov[:n_fit])  # one for all
     for drawn in draw_members(full, values, n_members, fit.seed, posterior.cold_shift):
-        nothing = torch.zeros_like(posterior.item_cov[:n_fit])
         parts = cold_items(full.layout, drawn, nothing, n_items - n_fit)
         members.append(Member(parts["values"], parts["item_cov"]))
     belief = replace(posterior.belief, members=(posterior.belief,) * n_members)

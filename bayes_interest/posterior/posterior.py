@@ -174,8 +174,10 @@ def cold_items(layout: Layout, values: Globals, item_cov: Tensor, new: int) -> d
     if layout.residuals:
         rows = values["residual"].new_zeros(new, dim)
         larger["residual"] = torch.cat((values["residual"], rows))
-    nothing = item_cov.new_zeros(new, *item_cov.shape[1:])
-    cov = torch.cat((item_cov, item_posterior_cov(layout, values, nothing)))
+    cov = item_cov
+    if new:
+        nothing = item_cov.new_zeros(new, *item_cov.shape[1:])
+        cov = torch.cat((item_cov, item_posterior_cov(layout, values, nothing)))
     return {
         "layout": replace(layout, n_items=layout.n_items + new),
         "values": larger,

@@ -159,16 +159,26 @@ def _member_tensors(posterior: Posterior) -> dict[str, Tensor]:
         f"members.{name}": torch.stack([one.values[name] for one in members])
         for name in posterior.values
     }
+    covs = [one.item_cov for one in members]
+    some = torch.stack([cov.flatten(1).any(1) for cov in covs]).any(0)  # the others were drawn
     return stacked | {
-        "members/item_cov": torch.stack([one.item_cov for one in members]),
+        "members/item_cov": torch.stack([cov[some] for cov in covs]),
+        "members/uncertain": torch.nonzero(some)[:, 0],
         "members/mean": torch.stack([one.mean for one in beliefs]),
         "members/cov": torch.stack([one.cov for one in beliefs]),
     }
 
 
 def _members(tensors: dict[str, Tensor], names: list[str]) -> tuple[Member, ...]:
+    nothing = torch.zeros_like(tensors["item_cov"])
+
+    def whole(cov: Tensor) -> Tensor:
+        if "members/uncertain" not in tensors:  # folders of before held all items
+            return cov
+        return nothing.index_copy(0, tensors["members/uncertain"], cov) if len(cov) else nothing
+
     return tuple(
-        Member({name: tensors[f"members.{name}"][draw] for name in names}, cov)
+        Member({name: tensors[f"members.{name}"][draw] for name in names}, whole(cov))
         for draw, cov in enumerate(tensors.get("members/item_cov", ()))
     )
 

@@ -260,7 +260,7 @@ def test_sweeps_settle_before_the_first_draw() -> None:
     leaps = []
     for _ in range(25):
         chain.sweep()
-        leaps.append(chain.leap)
+        leaps.append(chain.walks.leap)
     assert len(set(leaps[:20])) > 1
     assert len(set(leaps[19:])) == 1  # fixed from there on
 

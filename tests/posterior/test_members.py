@@ -20,7 +20,7 @@ from bayes_interest.interest_model import InterestModel
 from bayes_interest.model import members
 from bayes_interest.model.candidates import extra_table
 from bayes_interest.model.parameters import COVARIATES
-from bayes_interest.posterior import changes
+from bayes_interest.posterior import changes, storage
 from bayes_interest.posterior.mixture import mixture_bounds, mixture_quantile, unseen_share
 from bayes_interest.posterior.online import moments_of
 from bayes_interest.posterior.posterior import Posterior
@@ -155,6 +155,36 @@ def test_saved_and_read_again(emission: EmissionName, tmp_path: Path) -> None:
     assert len(again.posterior.members) == MANY
     pd.testing.assert_frame_equal(again.interest(["u00001"]), model.interest(["u00001"]))
     pd.testing.assert_frame_equal(again.rank(["u00001"], k=3), model.rank(["u00001"], k=3))
+
+
+@pytest.mark.parametrize("as_before", [False, True], ids=["now", "with all items in the file"])
+def test_what_is_uncertain_of_items_is_read_again(
+    as_before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, model = storage._member_tensors, door("bernoulli")
+    posterior, written = model.posterior, []
+    assert not posterior.members[0].item_cov.any()  # all were drawn
+
+    def kept(one: Posterior) -> dict[str, torch.Tensor]:
+        found = now(one)
+        if as_before:
+            del found["members/uncertain"]
+            found["members/item_cov"] = torch.stack([each.item_cov for each in one.members])
+        written.append(found["members/item_cov"].shape[1])
+        return found
+
+    monkeypatch.setattr(storage, "_member_tensors", kept)
+    some = [replace(one, item_cov=one.item_cov.clone()) for one in posterior.members]
+    some[1].item_cov[2] += 0.3  # as of an item added later
+    some[0].item_cov[4] += 0.1
+    for held in (posterior.members, tuple(some)):
+        model._posterior = replace(posterior, members=held)
+        model.save(tmp_path / "model")
+        again = InterestModel.load(tmp_path / "model").posterior
+        for one, other in zip(again.members, held, strict=True):
+            assert torch.equal(one.item_cov, other.item_cov)
+    n_items = posterior.layout.n_items
+    assert written == ([n_items] * 2 if as_before else [0, 2])
 
 
 @pytest.mark.parametrize("emission", FAMILIES)
