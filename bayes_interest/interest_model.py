@@ -448,9 +448,10 @@ class InterestModel:
         losses of the epochs; importance weights of the guide's draws towards the exact posterior of
         `n_users` users' states at the fitted globals; left-out events (exact for the guide);
         figures of the log against those of `n_draws` drawn logs (at least 100; fewer for choice
-        with many items); drift; and what the log can tell. With `events` after those absorbed also
-        their calibration. Uncertainty of items is left out. `attrs["absent"]` says which checks
-        have nothing to look at, and why. Raises ConfigError for a wrong setting.
+        with many items); whether draws of the globals have settled; drift; and what the log can
+        tell. With `events` after those absorbed also their calibration. Uncertainty of items is
+        left out. `attrs["absent"]` says which checks have nothing to look at, and why. Raises
+        ConfigError for a wrong setting.
         """
         posterior, later = self.posterior, None
         if events is not None:

@@ -13,7 +13,12 @@ import numpy as np
 import pandas as pd
 
 from bayes_interest.errors import ConfigError
-from bayes_interest.evaluation.fit_checks import data_checks, drift_checks, fit_checks
+from bayes_interest.evaluation.fit_checks import (
+    data_checks,
+    drift_checks,
+    fit_checks,
+    settled_checks,
+)
 from bayes_interest.evaluation.guide_sample import GuideSample, draw_guide
 from bayes_interest.evaluation.metrics import calibration_error
 from bayes_interest.evaluation.pareto import effective_share, pareto_k
@@ -58,7 +63,7 @@ def diagnose(
         sample = draw_guide(posterior, n_users, n_draws, seed)
         found += [_guide_check(sample), *_left_out_checks(sample, seed), *_predictive(sample)]
         found += _of_later(posterior, later, seed)
-        found += drift_checks(posterior)
+        found += [*settled_checks(posterior), *drift_checks(posterior)]
         found += data_checks(posterior)
     else:
         found.append(_Absent("all but the fit", "the model has absorbed no event"))

@@ -14,7 +14,12 @@ import torch
 from bayes_interest.config import EmissionName, FitConfig, ModelConfig
 from bayes_interest.errors import ConfigError
 from bayes_interest.evaluation import guide_sample
-from bayes_interest.evaluation.fit_checks import drift_shares, fit_checks, known_share
+from bayes_interest.evaluation.fit_checks import (
+    drift_shares,
+    fit_checks,
+    known_share,
+    settled_checks,
+)
 from bayes_interest.evaluation.guide_sample import draw_guide, scalar_guide
 from bayes_interest.evaluation.pareto import effective_share, pareto_k
 from bayes_interest.evaluation.predictive_checks import (
@@ -28,7 +33,7 @@ from bayes_interest.events.split import split_by_time
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.simulate import Simulation, simulate
-from bayes_interest.posterior.posterior import FitSummary, Posterior
+from bayes_interest.posterior.posterior import FitSummary, Member, Posterior
 from bayes_interest.statespace.diagonal import DiagonalSites
 from bayes_interest.statespace.kalman import ScalarSites
 from bayes_interest.text.precomputed import PrecomputedVectors
@@ -435,6 +440,36 @@ def test_figures_by_hand() -> None:
 
 
 # ---------------------------------------------------------------- drift and data
+
+
+def drawn(many: int, step: float) -> InterestModel:
+    """The good model with draws of its bias, each `step` beyond the last one."""
+    good, noise = trained("bernoulli").posterior, torch.Generator().manual_seed(1)
+    draws = torch.randn(many, generator=noise) + step * torch.arange(many)
+    members = tuple(
+        Member(good.values | {"bias": good.values["bias"] + draw}, good.item_cov) for draw in draws
+    )
+    belief = replace(good.belief, members=(good.belief,) * many)
+    return door("bernoulli", members=members, belief=belief)
+
+
+def test_draws_that_still_go_one_way_are_found() -> None:
+    rows = [settled_checks(drawn(16, step).posterior)[0] for step in (0.0, 0.3, 1.0)]
+    assert [row.verdict for row in rows] == [GOOD, LOOK, DISTRUST]
+    assert "that of bias" in rows[-1].meaning
+    assert not settled_checks(drawn(7, 1.0).posterior)  # too few to say
+    assert verdicts(drawn(16, 1.0)).loc["settled draws", "verdict"] == DISTRUST
+    assert "settled draws" not in verdicts(door("bernoulli")).index
+
+
+def test_rotating_dimensions_are_no_alarm() -> None:
+    good = drawn(16, 0.0).posterior
+    centre = good.values["log_drift"]
+    rising = [
+        replace(one, values=one.values | {"log_drift": centre + place * torch.tensor([0.1, -0.1])})
+        for place, one in enumerate(good.members)
+    ]
+    assert settled_checks(replace(good, members=tuple(rising)))[0].verdict == GOOD
 
 
 @pytest.mark.parametrize("emission", FAMILIES)
