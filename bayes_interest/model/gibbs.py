@@ -9,7 +9,8 @@ and so are items and text weights:
 - paths by a simulation smoother (Durbin & Koopman 2002), and the mean state given them;
 - scales of effects and text weights with the items' own effects integrated out, then these
   (`item_draws.py`); weights of many and wide texts not in every sweep;
-- cut points and reliabilities from the outcomes, utilities integrated out.
+- sizes of effects and of vectors (`size_moves.py`), cut points and reliabilities from the outcomes,
+  utilities integrated out.
 
 States and item vectors are known by their products, mean states and paths, offsets and cut points
 by their sums: moves along stretch and shift, which leave every predictor as it is, keep the chain
@@ -50,6 +51,7 @@ from bayes_interest.model.parameters import (
     weighed,
 )
 from bayes_interest.model.problem import Problem
+from bayes_interest.model.size_moves import Prior, SizeMoves
 from bayes_interest.progress import bar
 from bayes_interest.statespace.kalman import ScalarSites, filter_and_smooth
 from bayes_interest.statespace.random_walk import Transition, elapsed_growth
@@ -112,6 +114,7 @@ class Gibbs:
         self.shares = torch.log(weights / self.scales)
         nothing = torch.zeros(0, dtype=torch.float64)
         self.walks, self.outcome_root = Hamiltonian(burn_in), nothing
+        self.sizes = SizeMoves()
         share = work_of_weights(self.layout) / work_of_events(self.layout, len(problem.history))
         self.weights_every = max(1, round(share))  # sweeps: they take half of the time at most
 
@@ -135,6 +138,7 @@ class Gibbs:
         self._shift()
         self._stretch()
         self._draw_items()
+        self._move_sizes()
         if names := [name for name in OF_OUTCOMES if name in self.values]:
             self._move_outcomes(names)
         if "raw_cuts" in self.values and self.layout.n_kinds == 1:
@@ -307,13 +311,7 @@ class Gibbs:
     def _stretch(self) -> None:
         """Item vectors longer, states shorter, a dimension at a time, drawn on a grid."""
         values, layout = self.values, self.layout
-        longer = (values["weight"] ** 2).sum(1) / PRIOR_SCALES["weight"] ** 2
-        longer = longer + (values["intercept"] / PRIOR_SCALES["intercept"]) ** 2
-        count = layout.embed_dim + 1
-        if layout.residuals:
-            square = (values["residual"] ** 2).sum(0)
-            longer = longer + square * torch.exp(-2.0 * values["log_residual_scale"])
-            count += layout.n_items
+        longer, count = self._length_prior(), self._vector_numbers()
         shorter = (values["mean"] / PRIOR_SCALES["mean"]) ** 2
         shorter = shorter + sum((block.path[:, 0] ** 2).sum(0) for block in self.blocks)
         reach = STRETCH / math.sqrt(2.0 * (count + self.n_users))  # by sizes alone: reversible
@@ -404,6 +402,66 @@ class Gibbs:
         if "residual" in values:
             values["residual"] = effects[:, :dim]
         values["offset"] = effects[:, dim]
+
+    # ------------------------------------------------------------- sizes
+
+    def _move_sizes(self) -> None:
+        """Residuals and offsets with their scales, and vectors a dimension at a time."""
+        values, layout = self.values, self.layout
+        emission, masks = emission_of(layout, values), [b.batch.mask for b in self.blocks]
+        item, outcome, rho, state, base = (
+            torch.cat([part[mask] for part, mask in zip(parts, masks, strict=True)])
+            for parts in zip(*(self._seen(block) for block in self.blocks), strict=True)
+        )
+
+        def move(name: str, part: Tensor, prior: Prior) -> float:
+            nonlocal base
+            found = self.sizes.log_factor(
+                name, base, part, log_chance, prior, self.noise, self.done < self.burn_in
+            )
+            base = base + part * math.expm1(found)
+            return found
+
+        def log_chance(predictor: Tensor) -> Tensor:
+            return emission.log_prob(predictor, outcome).sum()
+
+        for scale, name in (("log_offset_scale", "offset"), ("log_residual_scale", "residual")):
+            if name in values:
+                own, tight = values[name][item], 1.0 / PRIOR_SCALES[scale]
+                part = own * rho if name == "offset" else (own * state).sum(1)
+                away = tight * (float(values[scale]) - SCALE_CENTRES[scale])
+                found = move(name, part, Prior(away=away, tight=tight))
+                values[name], values[scale] = values[name] * math.exp(found), values[scale] + found
+        vectors, longer, count = self._items()[0], self._length_prior(), self._vector_numbers()
+        log_c = torch.zeros_like(longer)
+        for place in range(layout.state_dim):
+            part, prior = vectors[item, place] * state[:, place], Prior(count, float(longer[place]))
+            log_c[place] = move(f"vectors {place}", part, prior)
+        values["weight"] = values["weight"] * log_c.exp()[:, None]
+        values["intercept"] = values["intercept"] * log_c.exp()
+        if layout.residuals:
+            values["residual"] = values["residual"] * log_c.exp()
+
+    def _seen(self, block: _Block) -> tuple[Tensor, ...]:
+        """Of every step its item, outcome, reliability, that times the state, and the predictor."""
+        batch, rho = block.batch, self._reliability(block.batch).expand_as(block.utility)
+        x, offset = self._terms(block)
+        state = (block.path + self.values["mean"]) * rho[..., None]
+        return batch.item, batch.outcome, rho, state, (x * block.path).sum(-1) + offset
+
+    def _length_prior(self) -> Tensor:
+        """Squares of the numbers that make vectors, over their prior variances, (state_dim,)."""
+        values = self.values
+        longer = (values["weight"] ** 2).sum(1) / PRIOR_SCALES["weight"] ** 2
+        longer = longer + (values["intercept"] / PRIOR_SCALES["intercept"]) ** 2
+        if self.layout.residuals:
+            square = (values["residual"] ** 2).sum(0)
+            longer = longer + square * torch.exp(-2.0 * values["log_residual_scale"])
+        return longer
+
+    def _vector_numbers(self) -> int:
+        """How many these are for each dimension."""
+        return self.layout.embed_dim + 1 + self.layout.residuals * self.layout.n_items
 
     # ------------------------------------------------------------- cut points, reliabilities
 

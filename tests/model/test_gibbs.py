@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
 from bayes_interest.evaluation.sbc import Design
@@ -17,6 +18,7 @@ from bayes_interest.model.item_draws import Noise, Said, drawn_effects, drawn_we
 from bayes_interest.model.members import draw_members, drawn_points
 from bayes_interest.model.parameters import Layout, emission_of
 from bayes_interest.model.problem import Problem
+from bayes_interest.model.size_moves import FIRST, Prior
 from bayes_interest.model.whitened import Whitened
 from bayes_interest.model.worlds import draw_world
 from bayes_interest.statespace.kalman import (
@@ -81,8 +83,8 @@ def redraw_outcomes(chain: Gibbs) -> None:
 @pytest.mark.parametrize("case", LAYOUTS)
 def test_with_outcomes_drawn_anew_the_globals_have_their_prior(case: str) -> None:
     """The joint distribution test of Geweke (2004): outcomes given all else, all else by sweeps."""
-    n_batches, size = 20, 70
-    chain, _ = chain_of(case, seed=5, burn_in=60)
+    n_batches, size = 20, 100
+    chain, _ = chain_of(case, burn_in=60)
     whitened = Whitened.of(chain.layout, {}, tuple(chain.layout.shapes()))
     rows = []
     for _ in range(n_batches * size + 60):
@@ -290,3 +292,36 @@ def test_small_logs_get_more_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert least < members._every(problem) < most
     monkeypatch.setattr(members, "DRAW_WORK", members.CALL_WORK)
     assert members._every(problem) == least
+
+
+def test_what_the_prior_makes_of_a_size_is_its_density() -> None:
+    """With the power of the factor; in densities of effects and their scale it cancels."""
+    noise, log_c = Noise(4), 0.3
+    fixed = noise.normal(7) * 2.0
+
+    def density(numbers: Tensor, log_scale: float) -> float:
+        return float(norm.logpdf(numbers.numpy(), scale=np.exp(log_scale)).sum())
+
+    apart = density(fixed * np.exp(log_c), np.log(2.0)) - density(fixed, np.log(2.0))
+    found = Prior(count=7, square=float((fixed**2).sum() / 4.0)).gain(log_c)
+    assert found == pytest.approx(apart + 7 * log_c)
+    after, before = (
+        density(fixed * np.exp(moved), moved - 1.0) + norm.logpdf(moved - 1.0, -2.0, 1.5)
+        for moved in (log_c, 0.0)
+    )
+    found = Prior(away=1.0 / 1.5, tight=1.0 / 1.5).gain(log_c)
+    assert found == pytest.approx(after - before + 7 * log_c)
+
+
+def test_sizes_move_and_predictors_are_kept_in_step() -> None:
+    chain, _ = chain_of("rating", burn_in=30)
+    for _ in range(30):
+        chain.sweep()
+    before, steps = dict(chain.values), dict(chain.sizes.steps)
+    assert set(steps) == {"offset", "residual", "vectors 0"}
+    assert all(step != FIRST for step in steps.values())
+    for _ in range(30):
+        chain.sweep()
+    assert chain.sizes.steps == steps  # fixed from there on
+    for name in ("log_offset_scale", "log_residual_scale", "weight", "offset", "residual"):
+        assert not torch.equal(before[name], chain.values[name])
