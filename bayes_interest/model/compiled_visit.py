@@ -14,7 +14,14 @@ from numba import njit
 
 from bayes_interest.emissions.averages import expect
 from bayes_interest.statespace.compiled import copy
-from bayes_interest.statespace.lanes import FAST, LANES, backward, forward, smoothed
+from bayes_interest.statespace.lanes import (
+    FAST,
+    LANES,
+    backward,
+    forward,
+    smoothed,
+    smoothed_means,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -179,9 +186,8 @@ def visit(
                         lam[t, k] = kept_lam[t, k] + share_of * (to_lam[t, k] - kept_lam[t, k])
             again = look == n_looks - 1 and worse
             look += 1
-        smoothed(
-            decay[:longest], var_z, along[:longest], gain, before, half, adjoint, state, cov_x, cov
-        )
+        smoothed_means(decay[:longest], var_z, adjoint[:longest], state)
+        smoothed(decay[:longest], var_z, along[:longest], gain, before, half, cov_x, cov)
         _collect(
             log, point, begin, here, x, h, lam, mean, var, first, second, below,
             state, cov_x, score, elbo, linear, precision, out,
