@@ -64,11 +64,11 @@ class Predictors:
     item_var: Tensor  # from residual and offset, independent between items, (user, item)
     members: tuple[Predictors, ...] = ()  # at each draw of the globals; above: their mixture's
 
-    def of(self, users: int | slice, items: Tensor | slice) -> Predictors:
-        """Those of some users for some items, (user, item); of one user (item,)."""
-        members = tuple(member.of(users, items) for member in self.members)
-        mean, state_var = self.mean[users, items], self.state_var[users, items]
-        return Predictors(mean, state_var, self.item_var[users, items], members)
+    def of(self, user: int, items: Tensor | slice) -> Predictors:
+        """Those of one user for some items, (item,)."""
+        members = tuple(member.of(user, items) for member in self.members)
+        mean, state_var = self.mean[user, items], self.state_var[user, items]
+        return Predictors(mean, state_var, self.item_var[user, items], members)
 
     def some(self, items: Tensor) -> Predictors:
         """Of one user's (item,) those of some items."""

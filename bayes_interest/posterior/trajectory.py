@@ -77,20 +77,18 @@ def looks_at(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) -> Ca
 
 def smoothed_path(posterior: Posterior, user: int, looks: CandidateRows) -> SmoothedPath:
     """The smoother over a user's events and the user's moments among `looks`."""
-    return smoothed_paths(posterior, np.array([user]), looks)[user]
+    return next(smoothed_paths(posterior, np.array([user]), looks))[1]
 
 
 def smoothed_paths(
     posterior: Posterior, users: np.ndarray, looks: CandidateRows
-) -> dict[int, SmoothedPath]:
-    """The same of several users with moments among `looks`, by position."""
+) -> Iterator[tuple[int, SmoothedPath]]:
+    """The same of several users with moments among `looks`, and whose it is; short ones first."""
     lengths = np.zeros_like(looks.surroundings.log.lengths)
     lengths[users] = looks.surroundings.log.lengths[users]
     most = 1 if posterior.choice else TOGETHER // posterior.layout.state_dim**2
-    found: dict[int, SmoothedPath] = {}
     for some in length_batches(lengths, most):
-        found |= zip(some.tolist(), _smoothed_together(posterior, some, looks), strict=True)
-    return found
+        yield from zip(some.tolist(), _smoothed_together(posterior, some, looks), strict=True)
 
 
 def _smoothed_together(

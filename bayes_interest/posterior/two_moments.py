@@ -129,7 +129,7 @@ class Moments:
         if user not in self.paths:
             begin = int(np.searchsorted(self.known, user))
             some = self.known[begin : begin + USERS_AT_ONCE]
-            self.paths = smoothed_paths(self.posterior, some, self.looks)
+            self.paths = dict(smoothed_paths(self.posterior, some, self.looks))
         return self.paths[user]
 
     def _earlier(self, after: Belief, second: float) -> TwoMoments:

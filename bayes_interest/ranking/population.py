@@ -95,7 +95,7 @@ def _moved(posterior: Posterior, who: np.ndarray) -> np.ndarray:
     times = np.stack((first[some], last[some]), 1).ravel()
     looks = looks_at(posterior, np.repeat(some, 2), times)
     out = np.zeros((history.n_users, len(vectors)))
-    for user, path in smoothed_paths(posterior, some, looks).items():
+    for user, path in smoothed_paths(posterior, some, looks):
         begin, end = (path.mean + path.context)[path.looks].double()
         out[user] = (vectors @ (end - begin)).cpu().numpy()
     mine: np.ndarray = out[who]
