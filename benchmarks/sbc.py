@@ -83,6 +83,8 @@ def main() -> None:
     parser.add_argument("--out", default=str(OUT))
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    if set(options.cases) != set(CASES) and Path(options.out) == OUT:
+        parser.error("a page of some cases alone would replace that of all: give --out, too")
     design = Design()
     text = HEAD.format(
         users=design.n_users, steps=design.n_steps, items=design.n_items, days=design.days,
