@@ -6,14 +6,16 @@ logistic distribution is (Holmes & Held 2006). Given both, users' paths are line
 and so are items and text weights:
 
 - drift scales by Hamiltonian moves on the evidence of the utilities, paths integrated out;
-- paths by a simulation smoother (Durbin & Koopman 2002), and the mean state given them;
+- paths by a simulation smoother (Durbin & Koopman 2002);
+- given them the mean state, with the bias, the offsets' text weights, and the first cut point,
+  which say the same of an item that is often met;
 - scales of effects and text weights with the items' own effects integrated out, then these
   (`item_draws.py`); weights of many and wide texts not in every sweep;
-- sizes of effects and of vectors (`size_moves.py`), cut points and reliabilities from the outcomes,
-  utilities integrated out.
+- sizes of effects, vectors and drift (`size_moves.py`), cut points and reliabilities from the
+  outcomes, utilities integrated out.
 
-States and item vectors are known by their products, mean states and paths, offsets and cut points
-by their sums: moves along stretch and shift, which leave every predictor as it is, keep the chain
+States and item vectors are known by their products, mean states and paths by their sums: moves
+along stretch and shift, which leave every predictor as it is, keep the chain
 from crawling there (Liu & Sabatti 2000).
 """
 
@@ -21,18 +23,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bayes_interest.emissions.logistic import N_SCALES, scale_mixture
-from bayes_interest.events.history import length_batches, pad_users
-from bayes_interest.model.batch import Batch
 from bayes_interest.model.compiled_gibbs import add_said
+from bayes_interest.model.gibbs_state import Block, GibbsState
 from bayes_interest.model.hamiltonian import Hamiltonian, settling
 from bayes_interest.model.item_draws import (
     Noise,
+    Regression,
     Said,
     drawn_effects,
     drawn_weights,
@@ -40,23 +41,20 @@ from bayes_interest.model.item_draws import (
 )
 from bayes_interest.model.parameters import (
     BY_MOMENTS,
-    COVARIATES,
     PRIOR_SCALES,
+    RAW_CUTS_CENTRE,
     SCALE_CENTRES,
     Globals,
     Layout,
     emission_of,
     prior,
     reliability,
-    weighed,
 )
 from bayes_interest.model.problem import Problem
-from bayes_interest.model.size_moves import Prior, SizeMoves
+from bayes_interest.model.size_moves import SizeMoves
 from bayes_interest.progress import bar
 from bayes_interest.statespace.kalman import ScalarSites, filter_and_smooth
-from bayes_interest.statespace.random_walk import Transition, elapsed_growth
 
-BLOCK_EVENTS = 16_384
 OUTCOME_TRIES, OUTCOME_STEP = 4, 2.4
 """Moves of cut points and reliabilities in a sweep, and their size times the root of their number
 (Roberts, Gelman & Gilks 1997)."""
@@ -66,7 +64,7 @@ EVENT_WORK, PRODUCT_WORK = 80, 1 / 600
 """What an event costs beside its matrices; what a product in drawing text weights costs."""
 LEAST_CURVATURE = 1.0
 TINY = 1e-300
-WALKS, OF_OUTCOMES = ("log_drift", "log_event_drift"), ("raw_cuts", "log_reliability")
+OF_OUTCOMES = ("raw_cuts", "log_reliability")
 
 
 def work_of_events(layout: Layout, n_events: int) -> float:
@@ -82,33 +80,12 @@ def work_of_weights(layout: Layout) -> float:
     return PRODUCT_WORK * rows * (items + text / 3) * text**2
 
 
-@dataclass
-class _Block:
-    """Some users, their utilities and their paths."""
-
-    batch: Batch
-    decay: Tensor  # (user, step)
-    growth: Tensor  # (user, step)
-    path: Tensor  # deviation y, (user, step, state_dim)
-    utility: Tensor  # (user, step)
-    precision: Tensor  # of the noise, (user, step); zero where there is no event
-
-
-class Gibbs:
-    """The chain: `values` are the globals of the moment. Its moves settle in `burn_in` sweeps.
-
-    Of double precision on the CPU: where drift is fast, covariances are small differences.
-    """
+class Gibbs(GibbsState):
+    """The chain. Its moves settle in `burn_in` sweeps."""
 
     def __init__(self, problem: Problem, values: Globals, seed: int, burn_in: int) -> None:
-        self.layout, self.burn_in, self.done = problem.layout, burn_in, 0
-        like = problem.features.double().cpu()
-        self.values = {name: value.detach().double().cpu() for name, value in values.items()}
-        self.noise = Noise(seed)
-        ones = torch.ones(len(like), 1, dtype=like.dtype)
-        self.features = torch.cat((like / math.sqrt(self.layout.embed_dim), ones), 1)
-        self.blocks = list(self._blocks(problem))
-        self.n_users = sum(len(block.path) for block in self.blocks)
+        super().__init__(problem, values)
+        self.noise, self.burn_in, self.done = Noise(seed), burn_in, 0
         mixture = scale_mixture(N_SCALES[torch.float32])
         self.scales, weights = (torch.as_tensor(part) for part in mixture)
         self.shares = torch.log(weights / self.scales)
@@ -118,15 +95,6 @@ class Gibbs:
         share = work_of_weights(self.layout) / work_of_events(self.layout, len(problem.history))
         self.weights_every = max(1, round(share))  # sweeps: they take half of the time at most
 
-    def _blocks(self, problem: Problem) -> Iterator[_Block]:
-        for users in length_batches(problem.history.lengths, BLOCK_EVENTS):
-            block = pad_users(problem.history, users, problem.features.device)
-            batch = problem.batch(block).on("cpu").to(torch.float64)
-            decay, growth = elapsed_growth(batch.elapsed_days, self.layout.half_life_days)
-            nothing = torch.zeros_like(batch.outcome)
-            path = nothing[..., None].repeat(1, 1, self.layout.state_dim)
-            yield _Block(batch, decay, growth, path, nothing, nothing)
-
     def sweep(self) -> None:
         """One move of everything."""
         for block in self.blocks:
@@ -134,65 +102,21 @@ class Gibbs:
         self._move_walks()
         for block in self.blocks:
             self._draw_paths(block)
-        self._draw_mean()
+        self._draw_levels()
         self._shift()
         self._stretch()
         self._draw_items()
-        self._move_sizes()
+        self.sizes.sweep(self, self.noise, settling=self.done < self.burn_in)
         if names := [name for name in OF_OUTCOMES if name in self.values]:
             self._move_outcomes(names)
-        if "raw_cuts" in self.values and self.layout.n_kinds == 1:
-            self._shift_cuts()
         self.done += 1
-
-    # ------------------------------------------------------------- the predictor
-
-    def _weights(self) -> Tensor:
-        """Rows of item vectors and of offsets in text and one, (state_dim + 1, embed_dim + 1)."""
-        values, dim = self.values, self.layout.state_dim
-        top = torch.cat((values["weight"] / math.sqrt(dim), values["intercept"][:, None]), 1)
-        bias = values.get("bias", torch.zeros((), dtype=torch.float64))
-        low = torch.cat((values["offset_weight"], bias[None]))
-        return torch.cat((top, low[None]))
-
-    def _effects(self) -> Tensor:
-        """Of the items, on vectors and offset: (item, state_dim + 1)."""
-        offset = self.values["offset"][:, None]
-        nothing = offset.new_zeros(len(offset), self.layout.state_dim)
-        return torch.cat((self.values.get("residual", nothing), offset), 1)
-
-    def _items(self) -> tuple[Tensor, Tensor]:
-        """Vectors (item, state_dim), and offsets (item,) without the mean state's share."""
-        both = self.features @ self._weights().T + self._effects()
-        return both[:, :-1], both[:, -1]
-
-    def _fixed(self, batch: Batch) -> Tensor:
-        """What covariates add, (user, step)."""
-        if COVARIATES not in self.values:
-            return torch.zeros_like(batch.outcome)
-        return weighed(batch.covariates, self.values[COVARIATES])
-
-    def _reliability(self, batch: Batch) -> Tensor:
-        return reliability(self.values, batch.kind)
-
-    def _base(self, block: _Block) -> Tensor:
-        """The predictor before its reliability, (user, step)."""
-        x, offset = self._terms(block)
-        return ((x * block.path).sum(-1) + offset) / self._reliability(block.batch)
-
-    def _terms(self, block: _Block) -> tuple[Tensor, Tensor]:
-        """`x` and `offset` of a predictor linear in the path."""
-        (vectors, offsets), batch = self._items(), block.batch
-        rho, offsets = self._reliability(batch), offsets + vectors @ self.values["mean"]
-        x = vectors[batch.item] * rho[..., None]
-        return x, (offsets[batch.item] + self._fixed(batch)) * rho
 
     # ------------------------------------------------------------- utilities
 
-    def _draw_utilities(self, block: _Block) -> None:
+    def _draw_utilities(self, block: Block) -> None:
         """Noise within the outcome's cuts, then its scale in the mixture."""
         batch = block.batch
-        x, offset = self._terms(block)
+        x, offset = self.terms(block)
         predictor = (x * block.path).sum(-1) + offset
         lower, upper = emission_of(self.layout, self.values).bounds(batch.outcome)
         low, high = lower - predictor, upper - predictor
@@ -212,18 +136,10 @@ class Gibbs:
 
     # ------------------------------------------------------------- drift
 
-    def _walk(self, block: _Block, values: Globals) -> Transition:
-        variance = block.growth[..., None] * torch.exp(2.0 * values["log_drift"])
-        variance = variance + block.batch.moved(values)
-        return Transition(block.decay[..., None], variance)
-
-    def _walk_names(self) -> list[str]:
-        return [name for name in WALKS if name in self.values]
-
     def _move_walks(self) -> None:
         """One Hamiltonian move of all drift scales; the metric is that of the users' scores."""
-        names = self._walk_names()
-        terms = [self._terms(block) for block in self.blocks]
+        names = self.walk_names()
+        terms = [self.terms(block) for block in self.blocks]
         sites = [
             ScalarSites(block.precision * (block.utility - offset), block.precision)
             for block, (_, offset) in zip(self.blocks, terms, strict=True)
@@ -240,7 +156,7 @@ class Gibbs:
                 value = value - 0.5 * (away**2).sum()
                 own -= away / scale
             for block, (x, _), site in zip(self.blocks, terms, sites, strict=True):
-                walk = self._walk(block, values)
+                walk = self.walk(block, values)
                 evidence, smoothed = filter_and_smooth(x, site, walk, predictor_cov=False)
                 score = smoothed.variance_score
                 each = [(score * block.growth[..., None]).sum(1)]
@@ -258,10 +174,10 @@ class Gibbs:
 
     # ------------------------------------------------------------- paths
 
-    def _draw_paths(self, block: _Block) -> None:
+    def _draw_paths(self, block: Block) -> None:
         """A path from the prior, moved by what the utilities say beyond those it would give."""
-        x, offset = self._terms(block)
-        walk = self._walk(block, self.values)
+        x, offset = self.terms(block)
+        walk = self.walk(block, self.values)
         path = self.noise.normal(*block.path.shape)
         path[:, 1:] *= walk.scale[:, 1:]
         if self.layout.half_life_days is None:
@@ -275,19 +191,48 @@ class Gibbs:
         _, smoothed = filter_and_smooth(x, sites, walk, predictor_cov=False)
         block.path = path + smoothed.mean
 
-    def _draw_mean(self) -> None:
-        """The mean state at given paths: a regression on all events."""
-        dim = self.layout.state_dim
-        matrix = torch.eye(dim, dtype=torch.float64) / PRIOR_SCALES["mean"] ** 2
-        linear = torch.zeros(dim, dtype=torch.float64)
+    def _draw_levels(self) -> None:
+        """Mean state, text weights of offsets, and the bias or the first cut point together.
+
+        Items' own offsets are integrated out, and stale until `_draw_items` draws them. All cut
+        points and utilities move with the first, which is minus a bias.
+        """
+        values, layout = self.values, self.layout
+        cut = "raw_cuts" in values and layout.n_kinds == 1
+        own, rest = self._said_of_offsets(values["raw_cuts"][0] if cut else 0.0)
+        sd, known = self.weight_sd()[-1], self.weights()[-1]
+        first = 0 if self.done % self.weights_every == 0 else layout.embed_dim
+        known[first:] = 0.0
+        if cut:
+            sd[-1], known[-1] = PRIOR_SCALES["raw_cuts"], -RAW_CUTS_CENTRE
+        columns = (self.features * sd)[:, first:], self.items()[0] * PRIOR_SCALES["mean"]
+        share = 1.0 / (1.0 + own * torch.exp(2.0 * values["log_offset_scale"]))
+        rest = share * (rest - own * (self.features @ known))
+        drawn = Regression.on(torch.cat(columns, 1)).drawn(share * own, rest, self.noise)
+        found = known.clone()
+        found[first:] += sd[first:] * drawn[: -layout.state_dim]
+        values["mean"] = drawn[-layout.state_dim :] * PRIOR_SCALES["mean"]
+        values["offset_weight"] = found[:-1]
+        if "bias" in values:
+            values["bias"] = found[-1]
+        if cut:
+            moved = -found[-1] - values["raw_cuts"][0]
+            values["raw_cuts"] = values["raw_cuts"].clone()
+            values["raw_cuts"][0] += moved
+            for block in self.blocks:
+                block.utility = block.utility + moved
+
+    def _said_of_offsets(self, level: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Precision and linear part of items' whole offsets above `level`, (item,) each."""
+        own, rest = torch.zeros(2, self.layout.n_items, dtype=torch.float64)
         for block in self.blocks:
-            x, offset = self._terms(block)
-            offset = offset - x @ self.values["mean"]
-            rest = block.precision * (block.utility - offset - (x * block.path).sum(-1))
-            flat = x.reshape(-1, dim)
-            matrix = matrix + (flat.T @ (block.precision.reshape(-1, 1) * flat))
-            linear = linear + (rest.reshape(-1) @ flat)
-        self.values["mean"] = self.noise.gaussian(matrix, linear)
+            x, _ = self.terms(block)
+            rho = self.reliability(block.batch)
+            seen = block.utility - level - (x * block.path).sum(-1) - self.fixed(block.batch) * rho
+            item = block.batch.item.flatten()
+            own.index_add_(0, item, (block.precision * rho**2).flatten())
+            rest.index_add_(0, item, (block.precision * rho * seen).flatten())
+        return own, rest
 
     def _shift(self) -> None:
         """Mean state up, all paths down: only their priors have a say."""
@@ -296,7 +241,7 @@ class Gibbs:
         for block in self.blocks:
             weight, linear = weight + len(block.path), linear + block.path[:, 0].sum(0)
             if self.layout.half_life_days is not None:
-                walk = self._walk(block, self.values)
+                walk = self.walk(block, self.values)
                 moved = walk.variance[:, 1:] > 0.0
                 inverse = moved / torch.where(moved, walk.variance[:, 1:], 1.0)
                 lost = 1.0 - walk.decay[:, 1:]
@@ -311,7 +256,7 @@ class Gibbs:
     def _stretch(self) -> None:
         """Item vectors longer, states shorter, a dimension at a time, drawn on a grid."""
         values, layout = self.values, self.layout
-        longer, count = self._length_prior(), self._vector_numbers()
+        longer, count = self.length_prior(), self.vector_numbers()
         shorter = (values["mean"] / PRIOR_SCALES["mean"]) ** 2
         shorter = shorter + sum((block.path[:, 0] ** 2).sum(0) for block in self.blocks)
         reach = STRETCH / math.sqrt(2.0 * (count + self.n_users))  # by sizes alone: reversible
@@ -319,7 +264,7 @@ class Gibbs:
         log_density = (count - 1 - self.n_users) * grid - 0.5 * (
             longer[:, None] * torch.exp(2.0 * grid) + shorter[:, None] * torch.exp(-2.0 * grid)
         )
-        for name in self._walk_names():
+        for name in self.walk_names():
             centre, scale = prior(layout, name, values, values["mean"])
             away = (values[name] - centre)[:, None] - grid
             log_density = log_density - 0.5 * (away / scale[:, None]) ** 2
@@ -329,11 +274,9 @@ class Gibbs:
         within = (self.noise.uniform(len(place)) - 0.5) * (grid[1] - grid[0])
         log_factor = grid[place] + within
         factor = log_factor.exp()
-        for name in ("weight", "intercept", "residual", "mean"):
-            if name in values:
-                by = factor[:, None] if name == "weight" else factor
-                values[name] = values[name] / by if name == "mean" else values[name] * by
-        for name in self._walk_names():
+        self.lengthen(factor)
+        values["mean"] = values["mean"] / factor
+        for name in self.walk_names():
             values[name] = values[name] - log_factor
         for block in self.blocks:
             block.path = block.path / factor
@@ -346,9 +289,9 @@ class Gibbs:
         matrix = torch.zeros(n_items, size, size, dtype=torch.float64)
         linear = torch.zeros(n_items, size, dtype=torch.float64)
         for block in self.blocks:
-            rho = self._reliability(block.batch)
+            rho = self.reliability(block.batch)
             state = (block.path + self.values["mean"]).flatten(0, 1)
-            rest = block.utility - self._fixed(block.batch) * rho
+            rest = block.utility - self.fixed(block.batch) * rho
             flat = (rho.expand_as(rest), rest, block.precision, block.batch.item)
             columns = (
                 part.contiguous().numpy() for part in (state, *(one.flatten() for one in flat))
@@ -357,7 +300,7 @@ class Gibbs:
         return Said(matrix + matrix.tril(-1).mT, linear)
 
     def _draw_items(self) -> None:
-        values, said, weights = self.values, self._said(), self._weights()
+        values, said, weights = self.values, self._said(), self.weights()
         names = [name for name in BY_MOMENTS if name in values]
         centres, spreads = (
             [table[name] for name in names] for table in (SCALE_CENTRES, PRIOR_SCALES)
@@ -373,7 +316,7 @@ class Gibbs:
         values |= dict(zip(names, logs, strict=True))
         scale = self._effect_scale(logs)
         if self.done % self.weights_every == 0:
-            sd = self._weight_sd()
+            sd = self.weight_sd()
             weights = drawn_weights(said, self.features, weights, scale, sd, self.noise)
         effects = drawn_effects(said, self.features @ weights.T, scale, self.noise)
         self._put(weights, effects)
@@ -383,15 +326,6 @@ class Gibbs:
         scale = logs.exp()
         first = scale[:1] if self.layout.residuals else torch.zeros_like(scale[:1])
         return torch.cat((first.expand(self.layout.state_dim), scale[-1:]))
-
-    def _weight_sd(self) -> Tensor:
-        """Prior sds of `_weights`; without a bias its own is zero."""
-        sd = torch.ones_like(self._weights()) * PRIOR_SCALES["weight"]
-        sd[:-1] /= math.sqrt(self.layout.state_dim)
-        sd[:-1, -1] = PRIOR_SCALES["intercept"]
-        sd[-1] = PRIOR_SCALES["offset_weight"]
-        sd[-1, -1] = PRIOR_SCALES["bias"] if "bias" in self.values else 0.0
-        return sd
 
     def _put(self, weights: Tensor, effects: Tensor) -> None:
         values, dim = self.values, self.layout.state_dim
@@ -403,72 +337,12 @@ class Gibbs:
             values["residual"] = effects[:, :dim]
         values["offset"] = effects[:, dim]
 
-    # ------------------------------------------------------------- sizes
-
-    def _move_sizes(self) -> None:
-        """Residuals and offsets with their scales, and vectors a dimension at a time."""
-        values, layout = self.values, self.layout
-        emission, masks = emission_of(layout, values), [b.batch.mask for b in self.blocks]
-        item, outcome, rho, state, base = (
-            torch.cat([part[mask] for part, mask in zip(parts, masks, strict=True)])
-            for parts in zip(*(self._seen(block) for block in self.blocks), strict=True)
-        )
-
-        def move(name: str, part: Tensor, prior: Prior) -> float:
-            nonlocal base
-            found = self.sizes.log_factor(
-                name, base, part, log_chance, prior, self.noise, self.done < self.burn_in
-            )
-            base = base + part * math.expm1(found)
-            return found
-
-        def log_chance(predictor: Tensor) -> Tensor:
-            return emission.log_prob(predictor, outcome).sum()
-
-        for scale, name in (("log_offset_scale", "offset"), ("log_residual_scale", "residual")):
-            if name in values:
-                own, tight = values[name][item], 1.0 / PRIOR_SCALES[scale]
-                part = own * rho if name == "offset" else (own * state).sum(1)
-                away = tight * (float(values[scale]) - SCALE_CENTRES[scale])
-                found = move(name, part, Prior(away=away, tight=tight))
-                values[name], values[scale] = values[name] * math.exp(found), values[scale] + found
-        vectors, longer, count = self._items()[0], self._length_prior(), self._vector_numbers()
-        log_c = torch.zeros_like(longer)
-        for place in range(layout.state_dim):
-            part, prior = vectors[item, place] * state[:, place], Prior(count, float(longer[place]))
-            log_c[place] = move(f"vectors {place}", part, prior)
-        values["weight"] = values["weight"] * log_c.exp()[:, None]
-        values["intercept"] = values["intercept"] * log_c.exp()
-        if layout.residuals:
-            values["residual"] = values["residual"] * log_c.exp()
-
-    def _seen(self, block: _Block) -> tuple[Tensor, ...]:
-        """Of every step its item, outcome, reliability, that times the state, and the predictor."""
-        batch, rho = block.batch, self._reliability(block.batch).expand_as(block.utility)
-        x, offset = self._terms(block)
-        state = (block.path + self.values["mean"]) * rho[..., None]
-        return batch.item, batch.outcome, rho, state, (x * block.path).sum(-1) + offset
-
-    def _length_prior(self) -> Tensor:
-        """Squares of the numbers that make vectors, over their prior variances, (state_dim,)."""
-        values = self.values
-        longer = (values["weight"] ** 2).sum(1) / PRIOR_SCALES["weight"] ** 2
-        longer = longer + (values["intercept"] / PRIOR_SCALES["intercept"]) ** 2
-        if self.layout.residuals:
-            square = (values["residual"] ** 2).sum(0)
-            longer = longer + square * torch.exp(-2.0 * values["log_residual_scale"])
-        return longer
-
-    def _vector_numbers(self) -> int:
-        """How many these are for each dimension."""
-        return self.layout.embed_dim + 1 + self.layout.residuals * self.layout.n_items
-
     # ------------------------------------------------------------- cut points, reliabilities
 
     def _move_outcomes(self, names: list[str]) -> None:
         """Metropolis moves of cut points and reliabilities at given paths and items."""
         sizes = [len(self.values[name]) for name in names]
-        rows = [(self._base(b)[b.batch.mask], b.batch) for b in self.blocks]
+        rows = [(self.base(b)[b.batch.mask], b.batch) for b in self.blocks]
         base = torch.cat([own for own, _ in rows])
         outcome = torch.cat([batch.outcome[batch.mask] for _, batch in rows])
         kind = torch.cat([batch.kind[batch.mask] for _, batch in rows])
@@ -493,18 +367,6 @@ class Gibbs:
             if self.noise.accepts(found - value):
                 point, value = there, found
         self.values |= dict(zip(names, point.split(sizes), strict=True))
-
-    def _shift_cuts(self) -> None:
-        """All cut points and all offsets up: only their priors have a say."""
-        values, tight = self.values, PRIOR_SCALES["raw_cuts"] ** -2.0
-        own = torch.exp(-2.0 * values["log_offset_scale"])
-        centre, _ = prior(self.layout, "raw_cuts", values, values["mean"])
-        linear = tight * (centre[0] - values["raw_cuts"][0]) - own * values["offset"].sum()
-        weight = tight + own * len(values["offset"])
-        shift = (linear + weight.sqrt() * self.noise.normal(1)[0]) / weight
-        values["offset"] = values["offset"] + shift
-        values["raw_cuts"] = values["raw_cuts"].clone()
-        values["raw_cuts"][0] += shift
 
 
 def gibbs_draws(

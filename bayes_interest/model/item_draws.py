@@ -114,7 +114,7 @@ def drawn_weights(
     mean = features @ weights.T
     for row in range(len(weights)):
         if row == 0 or not torch.equal(sd[row], sd[row - 1]):
-            known = _Regression.on(features * sd[row])
+            known = Regression.on(features * sd[row])
         own = matrix[:, row, row]
         rest = linear[:, row] - times(matrix[:, row, None], mean)[:, 0] + own * mean[:, row]
         weights[row] = sd[row] * known.drawn(own, rest, noise)
@@ -123,16 +123,17 @@ def drawn_weights(
 
 
 @dataclass(frozen=True)
-class _Regression:
+class Regression:
     """Standard normal weights w of features F (item, feature)."""
 
     features: Tensor
     products: Tensor | None  # F F', of fewer items than features
 
     @staticmethod
-    def on(features: Tensor) -> _Regression:
+    def on(features: Tensor) -> Regression:
+        """With what every draw shares."""
         few = len(features) <= features.shape[1]
-        return _Regression(features, features @ features.T if few else None)
+        return Regression(features, features @ features.T if few else None)
 
     def drawn(self, own: Tensor, rest: Tensor, noise: Noise) -> Tensor:
         """Weights given `exp(rest F w - w' F' D F w / 2)` with D = diag(own)."""

@@ -129,6 +129,8 @@ BY_MOMENTS = ("log_residual_scale", "log_offset_scale")
 """Scales of effects: found from the effects' moments, never by ascent."""
 SCALE_CENTRES = {"log_residual_scale": math.log(0.1), "log_offset_scale": math.log(0.5)}
 
+RAW_CUTS_CENTRE = -0.5
+
 
 def prior(layout: Layout, name: str, values: Globals, like: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and scale of the Normal prior of one parameter, given those before it.
@@ -144,7 +146,7 @@ def prior(layout: Layout, name: str, values: Globals, like: Tensor) -> tuple[Ten
     elif name in SCALE_CENTRES:
         mean = like.new_tensor(SCALE_CENTRES[name])
     elif name == "raw_cuts":
-        mean = like.new_full(shape, -0.5)
+        mean = like.new_full(shape, RAW_CUTS_CENTRE)
     if name == "residual":
         scale = values["log_residual_scale"].exp().expand(shape)
     elif name == "offset":

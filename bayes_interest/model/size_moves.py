@@ -1,9 +1,10 @@
-"""Effects with their scale, and item vectors, made longer or shorter at given outcomes.
+"""Sizes of effects, item vectors, drift, and of all at once, moved at given outcomes.
 
 Given utilities these sizes hardly move: the more events, the closer utilities hold the predictors
-that they were drawn from. Here utilities are integrated out. Parameters are multiplied by a common
+that they were drawn from. Here utilities are integrated out. Numbers are multiplied by a common
 factor `c`, which is a move along a group (Liu & Sabatti 2000): it is taken by the ratio of the
-densities times `c` to the power of how many numbers it moves.
+densities times `c` to the power of how many numbers it moves. Where the scale of their prior moves
+along, that power and their densities cancel.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from bayes_interest.model.gibbs_state import Block, GibbsState
 from bayes_interest.model.item_draws import Noise
+from bayes_interest.model.parameters import BY_MOMENTS, PRIOR_SCALES, emission_of, prior
 
 FIRST, GROWN, SHRUNK = 0.1, 1.1, 0.92
 """Sd of the first proposals of `log c`, and what they are multiplied by where a move was taken and
 where not while the burn-in lasts: some four of ten are."""
+NUMBERS = ("weight", "intercept", "offset_weight", "bias")
+"""What makes items' vectors and offsets beside effects, whose scales are known only by them."""
 
 
 @dataclass(frozen=True)
@@ -36,38 +42,113 @@ class Prior:
         return fixed - 0.5 * ((self.away + self.tight * log_c) ** 2 - self.away**2)
 
 
+class _Seen:
+    """Every event's part in the moves, (event,) or (event, state_dim)."""
+
+    def __init__(self, state: GibbsState) -> None:
+        def flat(look: Callable[[Block], Tensor]) -> Tensor:
+            return torch.cat([look(block)[block.batch.mask] for block in state.blocks])
+
+        self.item = flat(lambda block: block.batch.item)
+        self.outcome = flat(lambda block: block.batch.outcome)
+        self.reliability = flat(lambda b: state.reliability(b.batch).expand_as(b.utility))
+        rho = self.reliability[:, None]
+        self.state = flat(lambda block: block.path + state.values["mean"]) * rho
+        self.moved = flat(lambda block: block.path - carried(block)) * rho
+        self.fixed = flat(lambda block: state.fixed(block.batch)) * self.reliability
+        vectors, offsets = state.items()
+        own = (vectors[self.item] * self.state).sum(1) + offsets[self.item] * self.reliability
+        self.predictor = own + self.fixed
+
+
+def carried(block: Block) -> Tensor:
+    """What is left of everybody's first state, (user, step, state_dim)."""
+    left = torch.cat((torch.ones_like(block.decay[:, :1]), block.decay[:, 1:]), 1).cumprod(1)
+    return left[..., None] * block.path[:, :1]
+
+
 class SizeMoves:
     """Metropolis moves of several sizes, each with a step of its own."""
 
     def __init__(self) -> None:
         self.steps: dict[str, float] = {}
 
-    def log_factor(
-        self,
-        name: str,
-        base: Tensor,
-        part: Tensor,
-        log_chance: Callable[[Tensor], Tensor],
-        prior: Prior,
-        noise: Noise,
-        settling: bool,
-    ) -> float:
-        """`log c`, 0 where the move is not taken.
+    def sweep(self, state: GibbsState, noise: Noise, settling: bool) -> None:
+        """One move of each; steps change while `settling`."""
+        values, seen, emission = state.values, _Seen(state), emission_of(state.layout, state.values)
+        base, value = seen.predictor, emission.log_prob(seen.predictor, seen.outcome).sum()
 
-        Args:
-            name: whose step it is.
-            base: predictors now, (event,).
-            part: what of them grows by the factor, (event,).
-            log_chance: log probability of all outcomes at predictors.
-            prior: of the move.
-            noise: where random numbers come from.
-            settling: whether the step may change.
-        """
-        step = self.steps.setdefault(name, FIRST)
-        moved = step * float(noise.normal(1))
-        there = base + part * math.expm1(moved)
-        gain = log_chance(there) - log_chance(base) + prior.gain(moved)
-        taken = bool(gain.isfinite()) and noise.accepts(gain)
-        if settling:
-            self.steps[name] = step * (GROWN if taken else SHRUNK)
-        return moved if taken else 0.0
+        def move(name: str, part: Tensor, prior: Prior) -> float:
+            """`log c`, 0 where the move is not taken; `part` of the predictors grows by `c`."""
+            nonlocal base, value
+            step = self.steps.setdefault(name, FIRST)
+            log_c = step * float(noise.normal(1))
+            there = base + part * math.expm1(log_c)
+            found = emission.log_prob(there, seen.outcome).sum()
+            gain = found - value + prior.gain(log_c)
+            taken = bool(gain.isfinite()) and noise.accepts(gain)
+            if settling:
+                self.steps[name] = step * (GROWN if taken else SHRUNK)
+            if taken:
+                base, value = there, found
+            return log_c if taken else 0.0
+
+        def grow(log_c: float, *names: str) -> None:
+            for name in names:
+                if name in values:
+                    values[name] = values[name] * math.exp(log_c)
+
+        for scale, name in (("log_offset_scale", "offset"), ("log_residual_scale", "residual")):
+            if name in values:
+                own = values[name][seen.item]
+                part = own * seen.reliability if name == "offset" else (own * seen.state).sum(1)
+                log_c = move(name, part, _of_scales(state, [scale]))
+                grow(log_c, name)
+                values[scale] = values[scale] + log_c
+        longer, count, vectors = state.length_prior(), state.vector_numbers(), state.items()[0]
+        factors = torch.ones_like(longer)
+        for place in range(len(longer)):
+            part = vectors[seen.item, place] * seen.state[:, place]
+            factors[place] *= math.exp(
+                move(f"vectors {place}", part, Prior(count, float(longer[place])))
+            )
+        state.lengthen(factors)
+        log_c = move("all", base - seen.fixed, _of_all(state))
+        grow(log_c, *NUMBERS, "residual", "offset")
+        for scale in _scales(state):
+            values[scale] = values[scale] + log_c
+        vectors, walks = state.items()[0], state.walk_names()
+        for place in range(len(longer)):
+            part = vectors[seen.item, place] * seen.moved[:, place]
+            log_c = move(f"walk {place}", part, _of_scales(state, walks, place))
+            for name in walks:
+                values[name] = values[name].clone()
+                values[name][place] += log_c
+            for block in state.blocks:
+                more = (block.path - carried(block))[..., place] * math.expm1(log_c)
+                block.path = block.path.clone()
+                block.path[..., place] += more
+
+
+def _scales(state: GibbsState) -> list[str]:
+    return [name for name in BY_MOMENTS if name in state.values]
+
+
+def _of_scales(state: GibbsState, names: list[str], place: int | None = None) -> Prior:
+    """Where only these logarithms of scales have a say; `place` is the dimension of walks."""
+    slope = curvature = 0.0
+    for name in names:
+        centre, sd = prior(state.layout, name, state.values, state.values["mean"])
+        away = (state.values[name] - centre) / sd**2
+        slope += float(away if place is None else away[place])
+        curvature += float(1.0 / (sd if place is None else sd[place]) ** 2)
+    return Prior(away=slope / math.sqrt(curvature), tight=math.sqrt(curvature))
+
+
+def _of_all(state: GibbsState) -> Prior:
+    """Of everything that makes predictors but covariates and states."""
+    numbers = {name: state.values[name] for name in NUMBERS if name in state.values}
+    count = sum(own.numel() for own in numbers.values())
+    square = sum(float((own / PRIOR_SCALES[name]).square().sum()) for name, own in numbers.items())
+    scales = _of_scales(state, _scales(state))
+    return Prior(count, square, scales.away, scales.tight)

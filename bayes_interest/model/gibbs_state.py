@@ -1,0 +1,144 @@
+"""Where a chain of Gibbs sampling is: globals, users' paths, and the predictors that they make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bayes_interest.events.history import length_batches, pad_users
+from bayes_interest.model.batch import Batch
+from bayes_interest.model.parameters import (
+    COVARIATES,
+    PRIOR_SCALES,
+    Globals,
+    reliability,
+    weighed,
+)
+from bayes_interest.model.problem import Problem
+from bayes_interest.statespace.random_walk import Transition, elapsed_growth
+
+BLOCK_EVENTS = 16_384
+WALKS = ("log_drift", "log_event_drift")
+
+
+@dataclass
+class Block:
+    """Some users, their utilities and their paths."""
+
+    batch: Batch
+    decay: Tensor  # (user, step)
+    growth: Tensor  # (user, step)
+    path: Tensor  # deviation y, (user, step, state_dim)
+    utility: Tensor  # (user, step)
+    precision: Tensor  # of the noise, (user, step); zero where there is no event
+
+
+class GibbsState:
+    """`values` are the globals of the moment, `blocks` hold the users' paths.
+
+    Of double precision on the CPU: where drift is fast, covariances are small differences.
+    """
+
+    def __init__(self, problem: Problem, values: Globals) -> None:
+        self.layout = problem.layout
+        like = problem.features.double().cpu()
+        self.values = {name: value.detach().double().cpu() for name, value in values.items()}
+        ones = torch.ones(len(like), 1, dtype=like.dtype)
+        self.features = torch.cat((like / math.sqrt(self.layout.embed_dim), ones), 1)
+        self.blocks = list(self._blocks(problem))
+        self.n_users = sum(len(block.path) for block in self.blocks)
+
+    def _blocks(self, problem: Problem) -> Iterator[Block]:
+        for users in length_batches(problem.history.lengths, BLOCK_EVENTS):
+            block = pad_users(problem.history, users, problem.features.device)
+            batch = problem.batch(block).on("cpu").to(torch.float64)
+            decay, growth = elapsed_growth(batch.elapsed_days, self.layout.half_life_days)
+            nothing = torch.zeros_like(batch.outcome)
+            path = nothing[..., None].repeat(1, 1, self.layout.state_dim)
+            yield Block(batch, decay, growth, path, nothing, nothing)
+
+    def weights(self) -> Tensor:
+        """Rows of item vectors and of offsets in text and one, (state_dim + 1, embed_dim + 1)."""
+        values, dim = self.values, self.layout.state_dim
+        top = torch.cat((values["weight"] / math.sqrt(dim), values["intercept"][:, None]), 1)
+        bias = values.get("bias", torch.zeros((), dtype=torch.float64))
+        low = torch.cat((values["offset_weight"], bias[None]))
+        return torch.cat((top, low[None]))
+
+    def effects(self) -> Tensor:
+        """Of the items, on vectors and offset: (item, state_dim + 1)."""
+        offset = self.values["offset"][:, None]
+        nothing = offset.new_zeros(len(offset), self.layout.state_dim)
+        return torch.cat((self.values.get("residual", nothing), offset), 1)
+
+    def items(self) -> tuple[Tensor, Tensor]:
+        """Vectors (item, state_dim), and offsets (item,) without the mean state's share."""
+        both = self.features @ self.weights().T + self.effects()
+        return both[:, :-1], both[:, -1]
+
+    def fixed(self, batch: Batch) -> Tensor:
+        """What covariates add, (user, step)."""
+        if COVARIATES not in self.values:
+            return torch.zeros_like(batch.outcome)
+        return weighed(batch.covariates, self.values[COVARIATES])
+
+    def reliability(self, batch: Batch) -> Tensor:
+        """Of every event's kind, (user, step)."""
+        return reliability(self.values, batch.kind)
+
+    def base(self, block: Block) -> Tensor:
+        """The predictor before its reliability, (user, step)."""
+        x, offset = self.terms(block)
+        return ((x * block.path).sum(-1) + offset) / self.reliability(block.batch)
+
+    def terms(self, block: Block) -> tuple[Tensor, Tensor]:
+        """`x` and `offset` of a predictor linear in the path."""
+        (vectors, offsets), batch = self.items(), block.batch
+        rho, offsets = self.reliability(batch), offsets + vectors @ self.values["mean"]
+        x = vectors[batch.item] * rho[..., None]
+        return x, (offsets[batch.item] + self.fixed(batch)) * rho
+
+    def walk(self, block: Block, values: Globals) -> Transition:
+        """Of the deviation from the mean state."""
+        variance = block.growth[..., None] * torch.exp(2.0 * values["log_drift"])
+        variance = variance + block.batch.moved(values)
+        return Transition(block.decay[..., None], variance)
+
+    def walk_names(self) -> list[str]:
+        """Of the drift scales there are."""
+        return [name for name in WALKS if name in self.values]
+
+    def weight_sd(self) -> Tensor:
+        """Prior sds of `weights`; without a bias its own is zero."""
+        sd = torch.ones_like(self.weights()) * PRIOR_SCALES["weight"]
+        sd[:-1] /= math.sqrt(self.layout.state_dim)
+        sd[:-1, -1] = PRIOR_SCALES["intercept"]
+        sd[-1] = PRIOR_SCALES["offset_weight"]
+        sd[-1, -1] = PRIOR_SCALES["bias"] if "bias" in self.values else 0.0
+        return sd
+
+    def length_prior(self) -> Tensor:
+        """Squares of the numbers that make vectors, over their prior variances, (state_dim,)."""
+        values = self.values
+        longer = (values["weight"] ** 2).sum(1) / PRIOR_SCALES["weight"] ** 2
+        longer = longer + (values["intercept"] / PRIOR_SCALES["intercept"]) ** 2
+        if self.layout.residuals:
+            square = (values["residual"] ** 2).sum(0)
+            longer = longer + square * torch.exp(-2.0 * values["log_residual_scale"])
+        return longer
+
+    def vector_numbers(self) -> int:
+        """How many these are for each dimension."""
+        return self.layout.embed_dim + 1 + self.layout.residuals * self.layout.n_items
+
+    def lengthen(self, factor: Tensor) -> None:
+        """Item vectors multiplied by `factor` (state_dim,)."""
+        values = self.values
+        values["weight"] = values["weight"] * factor[:, None]
+        values["intercept"] = values["intercept"] * factor
+        if self.layout.residuals:
+            values["residual"] = values["residual"] * factor
