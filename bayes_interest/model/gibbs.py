@@ -29,7 +29,7 @@ from torch import Tensor
 
 from bayes_interest.emissions.logistic import N_SCALES, scale_mixture
 from bayes_interest.model.compiled_gibbs import add_said
-from bayes_interest.model.gibbs_state import Block, GibbsState
+from bayes_interest.model.gibbs_state import GibbsState, Terms
 from bayes_interest.model.hamiltonian import Hamiltonian, settling
 from bayes_interest.model.item_draws import (
     Noise,
@@ -37,6 +37,7 @@ from bayes_interest.model.item_draws import (
     Said,
     drawn_effects,
     drawn_weights,
+    effect_scale,
     moved_scales,
 )
 from bayes_interest.model.parameters import (
@@ -97,12 +98,11 @@ class Gibbs(GibbsState):
 
     def sweep(self) -> None:
         """One move of everything."""
-        for block in self.blocks:
-            self._draw_utilities(block)
-        self._move_walks()
-        for block in self.blocks:
-            self._draw_paths(block)
-        self._draw_levels()
+        terms = self.terms()
+        self._draw_utilities(terms)
+        self._move_walks(terms)
+        self._draw_paths(terms)
+        self._draw_levels(terms)
         self._shift()
         self._stretch()
         self._draw_items()
@@ -113,33 +113,32 @@ class Gibbs(GibbsState):
 
     # ------------------------------------------------------------- utilities
 
-    def _draw_utilities(self, block: Block) -> None:
+    def _draw_utilities(self, terms: Terms) -> None:
         """Noise within the outcome's cuts, then its scale in the mixture."""
-        batch = block.batch
-        x, offset = self.terms(block)
-        predictor = (x * block.path).sum(-1) + offset
-        lower, upper = emission_of(self.layout, self.values).bounds(batch.outcome)
-        low, high = lower - predictor, upper - predictor
-        flip = low + high > 0.0  # measured in the nearer tail
-        low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
-        below = torch.sigmoid(low)
-        chance = below + self.noise.uniform(*low.shape) * (torch.sigmoid(high) - below)
-        noise = torch.logit(chance.clamp_min(TINY))
-        noise = torch.where(flip, -noise, noise)
-        weight = self.shares - 0.5 * (noise[..., None] / self.scales) ** 2
-        weight = torch.exp(weight - weight.amax(-1, keepdim=True))
-        total = weight.cumsum(-1)
-        place = (self.noise.uniform(*low.shape)[..., None] * total[..., -1:] > total).sum(-1)
-        scale = self.scales[place.clamp_max(len(self.scales) - 1)]
-        block.utility = torch.where(batch.mask, predictor + noise, 0.0)
-        block.precision = batch.mask / scale**2
+        emission = emission_of(self.layout, self.values)
+        for block, (x, offset) in zip(self.blocks, terms, strict=True):
+            predictor = (x * block.path).sum(-1) + offset
+            lower, upper = emission.bounds(block.batch.outcome)
+            low, high = lower - predictor, upper - predictor
+            flip = low + high > 0.0  # measured in the nearer tail
+            low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
+            below = torch.sigmoid(low)
+            chance = below + self.noise.uniform(*low.shape) * (torch.sigmoid(high) - below)
+            noise = torch.logit(chance.clamp_min(TINY))
+            noise = torch.where(flip, -noise, noise)
+            weight = self.shares - 0.5 * (noise[..., None] / self.scales) ** 2
+            weight = torch.exp(weight - weight.amax(-1, keepdim=True))
+            total = weight.cumsum(-1)
+            place = (self.noise.uniform(*low.shape)[..., None] * total[..., -1:] > total).sum(-1)
+            scale = self.scales[place.clamp_max(len(self.scales) - 1)]
+            block.utility = torch.where(block.batch.mask, predictor + noise, 0.0)
+            block.precision = block.batch.mask / scale**2
 
     # ------------------------------------------------------------- drift
 
-    def _move_walks(self) -> None:
+    def _move_walks(self, terms: Terms) -> None:
         """One Hamiltonian move of all drift scales; the metric is that of the users' scores."""
         names = self.walk_names()
-        terms = [self.terms(block) for block in self.blocks]
         sites = [
             ScalarSites(block.precision * (block.utility - offset), block.precision)
             for block, (_, offset) in zip(self.blocks, terms, strict=True)
@@ -174,24 +173,24 @@ class Gibbs(GibbsState):
 
     # ------------------------------------------------------------- paths
 
-    def _draw_paths(self, block: Block) -> None:
+    def _draw_paths(self, terms: Terms) -> None:
         """A path from the prior, moved by what the utilities say beyond those it would give."""
-        x, offset = self.terms(block)
-        walk = self.walk(block, self.values)
-        path = self.noise.normal(*block.path.shape)
-        path[:, 1:] *= walk.scale[:, 1:]
-        if self.layout.half_life_days is None:
-            path = path.cumsum(1)
-        else:
-            for step in range(1, path.shape[1]):
-                path[:, step] += walk.decay[:, step] * path[:, step - 1]
-        noise = self.noise.normal(*offset.shape) * block.precision.sqrt()
-        linear = block.precision * (block.utility - offset - (x * path).sum(-1)) - noise
-        sites = ScalarSites(linear, block.precision)
-        _, smoothed = filter_and_smooth(x, sites, walk, predictor_cov=False)
-        block.path = path + smoothed.mean
+        for block, (x, offset) in zip(self.blocks, terms, strict=True):
+            walk = self.walk(block, self.values)
+            path = self.noise.normal(*block.path.shape)
+            path[:, 1:] *= walk.scale[:, 1:]
+            if self.layout.half_life_days is None:
+                path = path.cumsum(1)
+            else:
+                for step in range(1, path.shape[1]):
+                    path[:, step] += walk.decay[:, step] * path[:, step - 1]
+            noise = self.noise.normal(*offset.shape) * block.precision.sqrt()
+            linear = block.precision * (block.utility - offset - (x * path).sum(-1)) - noise
+            sites = ScalarSites(linear, block.precision)
+            _, smoothed = filter_and_smooth(x, sites, walk, predictor_cov=False)
+            block.path = path + smoothed.mean
 
-    def _draw_levels(self) -> None:
+    def _draw_levels(self, terms: Terms) -> None:
         """Mean state, text weights of offsets, and the bias or the first cut point together.
 
         Items' own offsets are integrated out, and stale until `_draw_items` draws them. All cut
@@ -199,7 +198,7 @@ class Gibbs(GibbsState):
         """
         values, layout = self.values, self.layout
         cut = "raw_cuts" in values and layout.n_kinds == 1
-        own, rest = self._said_of_offsets(values["raw_cuts"][0] if cut else 0.0)
+        own, rest = self._said_of_offsets(terms, values["raw_cuts"][0] if cut else 0.0)
         sd, known = self.weight_sd()[-1], self.weights()[-1]
         first = 0 if self.done % self.weights_every == 0 else layout.embed_dim
         known[first:] = 0.0
@@ -222,11 +221,10 @@ class Gibbs(GibbsState):
             for block in self.blocks:
                 block.utility = block.utility + moved
 
-    def _said_of_offsets(self, level: Tensor | float) -> tuple[Tensor, Tensor]:
+    def _said_of_offsets(self, terms: Terms, level: Tensor | float) -> tuple[Tensor, Tensor]:
         """Precision and linear part of items' whole offsets above `level`, (item,) each."""
         own, rest = torch.zeros(2, self.layout.n_items, dtype=torch.float64)
-        for block in self.blocks:
-            x, _ = self.terms(block)
+        for block, (x, _) in zip(self.blocks, terms, strict=True):
             rho = self.reliability(block.batch)
             seen = block.utility - level - (x * block.path).sum(-1) - self.fixed(block.batch) * rho
             item = block.batch.item.flatten()
@@ -305,27 +303,23 @@ class Gibbs(GibbsState):
         centres, spreads = (
             [table[name] for name in names] for table in (SCALE_CENTRES, PRIOR_SCALES)
         )
+        of_vectors = 0 if self.layout.residuals else -1
+        owner = [of_vectors] * self.layout.state_dim + [len(names) - 1]
         logs = moved_scales(
             said,
             self.features @ weights.T,
             torch.stack([values[name] for name in names]),
-            self._effect_scale,
+            owner,
             (torch.tensor(centres).double(), torch.tensor(spreads).double()),
             self.noise,
         )
         values |= dict(zip(names, logs, strict=True))
-        scale = self._effect_scale(logs)
+        scale = effect_scale(logs, owner)
         if self.done % self.weights_every == 0:
             sd = self.weight_sd()
             weights = drawn_weights(said, self.features, weights, scale, sd, self.noise)
         effects = drawn_effects(said, self.features @ weights.T, scale, self.noise)
         self._put(weights, effects)
-
-    def _effect_scale(self, logs: Tensor) -> Tensor:
-        """Prior sds of an item's effects, (state_dim + 1,), from those of `BY_MOMENTS`."""
-        scale = logs.exp()
-        first = scale[:1] if self.layout.residuals else torch.zeros_like(scale[:1])
-        return torch.cat((first.expand(self.layout.state_dim), scale[-1:]))
 
     def _put(self, weights: Tensor, effects: Tensor) -> None:
         values, dim = self.values, self.layout.state_dim

@@ -23,6 +23,8 @@ from bayes_interest.statespace.random_walk import Transition, elapsed_growth
 
 BLOCK_EVENTS = 16_384
 WALKS = ("log_drift", "log_event_drift")
+Terms = list[tuple[Tensor, Tensor]]
+"""`x` (user, step, state_dim) and offset (user, step) of each block."""
 
 
 @dataclass
@@ -92,15 +94,20 @@ class GibbsState:
 
     def base(self, block: Block) -> Tensor:
         """The predictor before its reliability, (user, step)."""
-        x, offset = self.terms(block)
-        return ((x * block.path).sum(-1) + offset) / self.reliability(block.batch)
+        vectors, offsets = self.items()
+        state, item = block.path + self.values["mean"], block.batch.item
+        return (vectors[item] * state).sum(-1) + offsets[item] + self.fixed(block.batch)
 
-    def terms(self, block: Block) -> tuple[Tensor, Tensor]:
-        """`x` and `offset` of a predictor linear in the path."""
-        (vectors, offsets), batch = self.items(), block.batch
-        rho, offsets = self.reliability(batch), offsets + vectors @ self.values["mean"]
-        x = vectors[batch.item] * rho[..., None]
-        return x, (offsets[batch.item] + self.fixed(batch)) * rho
+    def terms(self) -> Terms:
+        """Of predictors linear in the path."""
+        vectors, offsets = self.items()
+        offsets = offsets + vectors @ self.values["mean"]
+        found = []
+        for block in self.blocks:
+            rho, item = self.reliability(block.batch), block.batch.item
+            offset = (offsets[item] + self.fixed(block.batch)) * rho
+            found.append((vectors[item] * rho[..., None], offset))
+        return found
 
     def walk(self, block: Block, values: Globals) -> Transition:
         """Of the deviation from the mean state."""

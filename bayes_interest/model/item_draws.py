@@ -7,12 +7,14 @@ themselves is drawn with the effects integrated out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.linalg.blas import dsyrk
 from torch import Tensor
+
+from bayes_interest.model.compiled_gibbs import Array, effects_evidence
 
 TRIES, STEPS = 4, (0.4, 0.1)
 """Moves of each scale of effects in a sweep, and the sds of their proposals, in turn."""
@@ -32,9 +34,9 @@ class Noise:
         """Between zero and one."""
         return torch.as_tensor(self.generator.random(shape))
 
-    def accepts(self, gain: Tensor) -> bool:
+    def accepts(self, gain: Tensor | float) -> bool:
         """Metropolis' rule for a gain in log density."""
-        return bool(torch.log(self.uniform(1)) < gain)
+        return bool(-self.generator.standard_exponential() < float(gain))
 
     def gaussian(self, matrix: Tensor, linear: Tensor) -> Tensor:
         """A draw from `exp(linear x - x matrix x / 2)`, matrix (..., dim, dim)."""
@@ -61,36 +63,41 @@ def times(matrix: Tensor, vector: Tensor) -> Tensor:
     return (matrix @ vector[..., None])[..., 0]
 
 
+def effect_scale(logs: Tensor, owner: list[int]) -> Tensor:
+    """Prior sds of effects (size,) from the logarithms of some; 0 where no one is the `owner`."""
+    return torch.cat((logs.exp(), logs.new_zeros(1)))[owner]
+
+
 def moved_scales(
     said: Said,
     mean: Tensor,
     logs: Tensor,
-    scale_of: Callable[[Tensor], Tensor],
+    owner: list[int],
     prior: tuple[Tensor, Tensor],
     noise: Noise,
 ) -> Tensor:
     """Logarithms (number,) of the scales of effects after some Metropolis moves.
 
-    `scale_of` makes prior sds (size,) of them; `prior` has their means and sds.
+    `owner` as `effect_scale` takes it; `prior` has the logarithms' means and sds.
     """
-    rest = said.less(mean)
+    matrix, rest = said.matrix.contiguous().numpy(), said.less(mean).contiguous().numpy()
+    centre, spread = (part.numpy() for part in prior)
+    point = logs.numpy()
 
-    def look(logs: Tensor) -> Tensor:
-        inner = _shrunk(said.matrix, scale_of(logs))
-        root = torch.linalg.cholesky(inner)
-        half = torch.linalg.solve_triangular(root, (scale_of(logs) * rest)[..., None], upper=False)
-        evidence = 0.5 * (half**2).sum() - root.diagonal(dim1=-2, dim2=-1).log().sum()
-        return evidence - 0.5 * (((logs - prior[0]) / prior[1]) ** 2).sum()
+    def look(point: Array) -> float:
+        scale = np.append(np.exp(point), 0.0)[owner]
+        away = (point - centre) / spread
+        return effects_evidence(matrix, rest, scale) - 0.5 * float(away @ away)
 
-    value = look(logs)
+    value = look(point)
     for turn in range(TRIES):
-        for place in range(len(logs)):
-            there = logs.clone()
-            there[place] += STEPS[turn % len(STEPS)] * noise.normal(1)[0]
+        for place in range(len(point)):
+            there = point.copy()
+            there[place] += STEPS[turn % len(STEPS)] * noise.generator.standard_normal()
             found = look(there)
             if noise.accepts(found - value):
-                logs, value = there, found
-    return logs
+                point, value = there, found
+    return torch.as_tensor(point)
 
 
 def _shrunk(matrix: Tensor, scale: Tensor) -> Tensor:
@@ -138,7 +145,9 @@ class Regression:
     def drawn(self, own: Tensor, rest: Tensor, noise: Noise) -> Tensor:
         """Weights given `exp(rest F w - w' F' D F w / 2)` with D = diag(own)."""
         if self.products is None:
-            inner = self.features.T @ (own[:, None] * self.features)
+            half = (own.clamp_min(0.0).sqrt()[:, None] * self.features).numpy()
+            inner = torch.as_tensor(dsyrk(1.0, half.T, lower=True))  # half of the product
+            inner = inner + inner.tril(-1).T
             inner.diagonal().add_(1.0)
             return noise.gaussian(inner, self.features.T @ rest)
         # A draw of the prior and of the data it would give, moved by what these leave

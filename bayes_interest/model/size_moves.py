@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from bayes_interest.model.gibbs_state import Block, GibbsState
 from bayes_interest.model.item_draws import Noise
@@ -50,7 +51,8 @@ class _Seen:
             return torch.cat([look(block)[block.batch.mask] for block in state.blocks])
 
         self.item = flat(lambda block: block.batch.item)
-        self.outcome = flat(lambda block: block.batch.outcome)
+        emission, outcome = emission_of(state.layout, state.values), flat(_outcome)
+        self.lower, self.upper = emission.bounds(outcome)
         self.reliability = flat(lambda b: state.reliability(b.batch).expand_as(b.utility))
         rho = self.reliability[:, None]
         self.state = flat(lambda block: block.path + state.values["mean"]) * rho
@@ -59,6 +61,15 @@ class _Seen:
         vectors, offsets = state.items()
         own = (vectors[self.item] * self.state).sum(1) + offsets[self.item] * self.reliability
         self.predictor = own + self.fixed
+
+    def log_chance(self, predictor: Tensor) -> Tensor:
+        """Log probability of all outcomes, but for what predictors have no say in."""
+        above = logsigmoid(self.upper - predictor).sum()
+        return above + logsigmoid(predictor - self.lower).sum()
+
+
+def _outcome(block: Block) -> Tensor:
+    return block.batch.outcome
 
 
 def carried(block: Block) -> Tensor:
@@ -75,8 +86,8 @@ class SizeMoves:
 
     def sweep(self, state: GibbsState, noise: Noise, settling: bool) -> None:
         """One move of each; steps change while `settling`."""
-        values, seen, emission = state.values, _Seen(state), emission_of(state.layout, state.values)
-        base, value = seen.predictor, emission.log_prob(seen.predictor, seen.outcome).sum()
+        values, seen = state.values, _Seen(state)
+        base, value = seen.predictor, seen.log_chance(seen.predictor)
 
         def move(name: str, part: Tensor, prior: Prior) -> float:
             """`log c`, 0 where the move is not taken; `part` of the predictors grows by `c`."""
@@ -84,7 +95,7 @@ class SizeMoves:
             step = self.steps.setdefault(name, FIRST)
             log_c = step * float(noise.normal(1))
             there = base + part * math.expm1(log_c)
-            found = emission.log_prob(there, seen.outcome).sum()
+            found = seen.log_chance(there)
             gain = found - value + prior.gain(log_c)
             taken = bool(gain.isfinite()) and noise.accepts(gain)
             if settling:
@@ -117,17 +128,14 @@ class SizeMoves:
         grow(log_c, *NUMBERS, "residual", "offset")
         for scale in _scales(state):
             values[scale] = values[scale] + log_c
-        vectors, walks = state.items()[0], state.walk_names()
+        vectors, walks, log_cs = state.items()[0], state.walk_names(), torch.zeros_like(longer)
         for place in range(len(longer)):
             part = vectors[seen.item, place] * seen.moved[:, place]
-            log_c = move(f"walk {place}", part, _of_scales(state, walks, place))
-            for name in walks:
-                values[name] = values[name].clone()
-                values[name][place] += log_c
-            for block in state.blocks:
-                more = (block.path - carried(block))[..., place] * math.expm1(log_c)
-                block.path = block.path.clone()
-                block.path[..., place] += more
+            log_cs[place] = move(f"walk {place}", part, _of_scales(state, walks, place))
+        for name in walks:
+            values[name] = values[name] + log_cs
+        for block in state.blocks:
+            block.path = block.path + (block.path - carried(block)) * torch.expm1(log_cs)
 
 
 def _scales(state: GibbsState) -> list[str]:

@@ -54,22 +54,20 @@ def chain_of(case: str, seed: int = 3, burn_in: int = 50) -> tuple[Gibbs, Proble
     chain = Gibbs(problem, world.values, seed, burn_in)
     for block in chain.blocks:
         block.path = chain.noise.normal(*block.path.shape)
-        chain._draw_utilities(block)
+    chain._draw_utilities(chain.terms())
     return chain, problem
 
 
 def predictors(chain: Gibbs) -> list[Tensor]:
     found = []
-    for block in chain.blocks:
-        x, offset = chain.terms(block)
+    for block, (x, offset) in zip(chain.blocks, chain.terms(), strict=True):
         found.append(((x * block.path).sum(-1) + offset)[block.batch.mask])
     return found
 
 
 def redraw_outcomes(chain: Gibbs) -> None:
     """New outcomes of the model at the globals and paths of the moment."""
-    for block in chain.blocks:
-        x, offset = chain.terms(block)
+    for block, (x, offset) in zip(chain.blocks, chain.terms(), strict=True):
         predictor = ((x * block.path).sum(-1) + offset).double()
         emission = emission_of(chain.layout, chain.values)
         levels = range(emission.cuts.shape[-1] + 1)
@@ -83,7 +81,7 @@ def redraw_outcomes(chain: Gibbs) -> None:
 @pytest.mark.parametrize("case", LAYOUTS)
 def test_with_outcomes_drawn_anew_the_globals_have_their_prior(case: str) -> None:
     """The joint distribution test of Geweke (2004): outcomes given all else, all else by sweeps."""
-    n_batches, size = 20, 100
+    n_batches, size = 20, 150
     chain, _ = chain_of(case, burn_in=60)
     whitened = Whitened.of(chain.layout, {}, tuple(chain.layout.shapes()))
     rows = []
@@ -116,14 +114,14 @@ def test_shift_and_stretch_leave_predictors_as_they_are(case: str) -> None:
 def test_paths_have_the_smoothers_moments(case: str) -> None:
     chain, _ = chain_of(case)
     block = chain.blocks[0]
-    x, offset = chain.terms(block)
+    x, offset = chain.terms()[0]
     walk = chain.walk(block, chain.values)
     sites = ScalarSites(block.precision * (block.utility - offset), block.precision)
     forward = filter_states(x, sites, walk)
     wanted = smooth_states(x, sites, walk, forward, full=True)
     many, paths = 4_000, []
     for _ in range(many):
-        chain._draw_paths(block)
+        chain._draw_paths(chain.terms())
         paths.append(block.path)
     drawn = torch.stack(paths)
     assert wanted.cov is not None
@@ -195,11 +193,11 @@ def test_a_move_beyond_all_numbers_is_not_taken(
 
     with monkeypatch.context() as patch:
         patch.setattr(gibbs, "filter_and_smooth", overflowing)
-        chain._move_walks()
+        chain._move_walks(chain.terms())
     assert torch.equal(chain.values["log_drift"], before)
     assert len(calls) == 2  # the start, and the first leap
     for _ in range(20):
-        chain._move_walks()
+        chain._move_walks(chain.terms())
     assert bool(((chain.values["log_drift"] - before).abs() > 0.0).all())
 
 
