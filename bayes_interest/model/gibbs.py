@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from bayes_interest.emissions.logistic import N_SCALES, scale_mixture
-from bayes_interest.model.compiled_gibbs import add_said
+from bayes_interest.model.compiled_gibbs import add_said, draw_utilities
 from bayes_interest.model.gibbs_state import GibbsState, Terms
 from bayes_interest.model.hamiltonian import Hamiltonian, settling
 from bayes_interest.model.item_draws import (
@@ -54,7 +54,7 @@ from bayes_interest.model.parameters import (
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.size_moves import SizeMoves
 from bayes_interest.progress import bar
-from bayes_interest.statespace.kalman import ScalarSites, filter_and_smooth
+from bayes_interest.statespace.kalman import ScalarSites, as_array, filter_and_smooth
 
 OUTCOME_TRIES, OUTCOME_STEP = 4, 2.4
 """Moves of cut points and reliabilities in a sweep, and their size times the root of their number
@@ -64,7 +64,6 @@ STRETCH, STRETCH_SIZE = 10.0, 401
 EVENT_WORK, PRODUCT_WORK = 80, 1 / 600
 """What an event costs beside its matrices; what a product in drawing text weights costs."""
 LEAST_CURVATURE = 1.0
-TINY = 1e-300
 OF_OUTCOMES = ("raw_cuts", "log_reliability")
 
 
@@ -117,22 +116,12 @@ class Gibbs(GibbsState):
         """Noise within the outcome's cuts, then its scale in the mixture."""
         emission = emission_of(self.layout, self.values)
         for block, (x, offset) in zip(self.blocks, terms, strict=True):
-            predictor = (x * block.path).sum(-1) + offset
-            lower, upper = emission.bounds(block.batch.outcome)
-            low, high = lower - predictor, upper - predictor
-            flip = low + high > 0.0  # measured in the nearer tail
-            low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
-            below = torch.sigmoid(low)
-            chance = below + self.noise.uniform(*low.shape) * (torch.sigmoid(high) - below)
-            noise = torch.logit(chance.clamp_min(TINY))
-            noise = torch.where(flip, -noise, noise)
-            weight = self.shares - 0.5 * (noise[..., None] / self.scales) ** 2
-            weight = torch.exp(weight - weight.amax(-1, keepdim=True))
-            total = weight.cumsum(-1)
-            place = (self.noise.uniform(*low.shape)[..., None] * total[..., -1:] > total).sum(-1)
-            scale = self.scales[place.clamp_max(len(self.scales) - 1)]
-            block.utility = torch.where(block.batch.mask, predictor + noise, 0.0)
-            block.precision = block.batch.mask / scale**2
+            bounds = emission.bounds(block.batch.outcome)
+            inputs = (x, block.path, offset, block.batch.mask, *bounds)
+            uniform = self.noise.uniform(2, *offset.shape)
+            block.utility, block.precision = torch.empty_like(offset), torch.empty_like(offset)
+            more = (uniform, self.scales, self.shares, block.utility, block.precision)
+            draw_utilities(*(as_array(part) for part in (*inputs, *more)))
 
     # ------------------------------------------------------------- drift
 
@@ -144,16 +133,13 @@ class Gibbs(GibbsState):
             for block, (_, offset) in zip(self.blocks, terms, strict=True)
         ]
         sizes = [len(self.values[name]) for name in names]
+        priors = [prior(self.layout, name, self.values, self.values["mean"]) for name in names]
+        centre, scale = (torch.cat(parts) for parts in zip(*priors, strict=True))
 
         def look(point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             values = self.values | dict(zip(names, point.split(sizes), strict=True))
-            value, slope = torch.zeros((), dtype=torch.float64), torch.zeros_like(point)
-            metric = torch.eye(len(point), dtype=torch.float64) / PRIOR_SCALES["log_drift"] ** 2
-            for name, own in zip(names, slope.split(sizes), strict=True):
-                centre, scale = prior(self.layout, name, values, point)
-                away = (values[name] - centre) / scale
-                value = value - 0.5 * (away**2).sum()
-                own -= away / scale
+            away = (point - centre) / scale
+            value, slope, metric = -0.5 * (away**2).sum(), -away / scale, torch.diag(scale**-2.0)
             for block, (x, _), site in zip(self.blocks, terms, sites, strict=True):
                 walk = self.walk(block, values)
                 evidence, smoothed = filter_and_smooth(x, site, walk, predictor_cov=False)
@@ -226,7 +212,7 @@ class Gibbs(GibbsState):
         own, rest = torch.zeros(2, self.layout.n_items, dtype=torch.float64)
         for block, (x, _) in zip(self.blocks, terms, strict=True):
             rho = self.reliability(block.batch)
-            seen = block.utility - level - (x * block.path).sum(-1) - self.fixed(block.batch) * rho
+            seen = block.utility - level - (x * block.path).sum(-1) - block.fixed * rho
             item = block.batch.item.flatten()
             own.index_add_(0, item, (block.precision * rho**2).flatten())
             rest.index_add_(0, item, (block.precision * rho * seen).flatten())
@@ -289,7 +275,7 @@ class Gibbs(GibbsState):
         for block in self.blocks:
             rho = self.reliability(block.batch)
             state = (block.path + self.values["mean"]).flatten(0, 1)
-            rest = block.utility - self.fixed(block.batch) * rho
+            rest = block.utility - block.fixed * rho
             flat = (rho.expand_as(rest), rest, block.precision, block.batch.item)
             columns = (
                 part.contiguous().numpy() for part in (state, *(one.flatten() for one in flat))
@@ -336,15 +322,15 @@ class Gibbs(GibbsState):
     def _move_outcomes(self, names: list[str]) -> None:
         """Metropolis moves of cut points and reliabilities at given paths and items."""
         sizes = [len(self.values[name]) for name in names]
-        rows = [(self.base(b)[b.batch.mask], b.batch) for b in self.blocks]
-        base = torch.cat([own for own, _ in rows])
-        outcome = torch.cat([batch.outcome[batch.mask] for _, batch in rows])
-        kind = torch.cat([batch.kind[batch.mask] for _, batch in rows])
+        vectors, offsets = self.items()
+        state = self.events(lambda block: block.path) + self.values["mean"]
+        base = (vectors[self.item] * state).sum(-1) + offsets[self.item]
+        base = base + self.events(lambda block: block.fixed)
 
         def look(point: Tensor) -> Tensor:
             values = self.values | dict(zip(names, point.split(sizes), strict=True))
             emission = emission_of(self.layout, values)
-            value = emission.log_prob(base * reliability(values, kind), outcome).sum()
+            value = emission.log_prob(base * reliability(values, self.kind), self.outcome).sum()
             for name in names:
                 centre, scale = prior(self.layout, name, values, point)
                 value = value - 0.5 * (((values[name] - centre) / scale) ** 2).sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +34,7 @@ class Block:
     batch: Batch
     decay: Tensor  # (user, step)
     growth: Tensor  # (user, step)
+    fixed: Tensor  # what covariates add, (user, step)
     path: Tensor  # deviation y, (user, step, state_dim)
     utility: Tensor  # (user, step)
     precision: Tensor  # of the noise, (user, step); zero where there is no event
@@ -53,15 +54,26 @@ class GibbsState:
         self.features = torch.cat((like / math.sqrt(self.layout.embed_dim), ones), 1)
         self.blocks = list(self._blocks(problem))
         self.n_users = sum(len(block.path) for block in self.blocks)
+        self._rows = [block.batch.mask.flatten().nonzero()[:, 0] for block in self.blocks]
+        self.item = self.events(lambda block: block.batch.item)
+        self.outcome = self.events(lambda block: block.batch.outcome)
+        self.kind = self.events(lambda block: block.batch.kind)
 
     def _blocks(self, problem: Problem) -> Iterator[Block]:
         for users in length_batches(problem.history.lengths, BLOCK_EVENTS):
             block = pad_users(problem.history, users, problem.features.device)
             batch = problem.batch(block).on("cpu").to(torch.float64)
             decay, growth = elapsed_growth(batch.elapsed_days, self.layout.half_life_days)
-            nothing = torch.zeros_like(batch.outcome)
+            fixed = nothing = torch.zeros_like(batch.outcome)
+            if COVARIATES in self.values:  # points, not drawn
+                fixed = weighed(batch.covariates, self.values[COVARIATES])
             path = nothing[..., None].repeat(1, 1, self.layout.state_dim)
-            yield Block(batch, decay, growth, path, nothing, nothing)
+            yield Block(batch, decay, growth, fixed, path, nothing, nothing)
+
+    def events(self, look: Callable[[Block], Tensor]) -> Tensor:
+        """A block's (user, step, ...) of all events, (event, ...)."""
+        pairs = zip(self.blocks, self._rows, strict=True)
+        return torch.cat([look(block).flatten(0, 1)[rows] for block, rows in pairs])
 
     def weights(self) -> Tensor:
         """Rows of item vectors and of offsets in text and one, (state_dim + 1, embed_dim + 1)."""
@@ -82,21 +94,9 @@ class GibbsState:
         both = self.features @ self.weights().T + self.effects()
         return both[:, :-1], both[:, -1]
 
-    def fixed(self, batch: Batch) -> Tensor:
-        """What covariates add, (user, step)."""
-        if COVARIATES not in self.values:
-            return torch.zeros_like(batch.outcome)
-        return weighed(batch.covariates, self.values[COVARIATES])
-
     def reliability(self, batch: Batch) -> Tensor:
         """Of every event's kind, (user, step)."""
         return reliability(self.values, batch.kind)
-
-    def base(self, block: Block) -> Tensor:
-        """The predictor before its reliability, (user, step)."""
-        vectors, offsets = self.items()
-        state, item = block.path + self.values["mean"], block.batch.item
-        return (vectors[item] * state).sum(-1) + offsets[item] + self.fixed(block.batch)
 
     def terms(self) -> Terms:
         """Of predictors linear in the path."""
@@ -105,7 +105,7 @@ class GibbsState:
         found = []
         for block in self.blocks:
             rho, item = self.reliability(block.batch), block.batch.item
-            offset = (offsets[item] + self.fixed(block.batch)) * rho
+            offset = (offsets[item] + block.fixed) * rho
             found.append((vectors[item] * rho[..., None], offset))
         return found
 

@@ -10,16 +10,21 @@ along, that power and their densities cancel.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
+from bayes_interest.model.compiled_gibbs import Array, log_chance
 from bayes_interest.model.gibbs_state import Block, GibbsState
 from bayes_interest.model.item_draws import Noise
-from bayes_interest.model.parameters import BY_MOMENTS, PRIOR_SCALES, emission_of, prior
+from bayes_interest.model.parameters import (
+    BY_MOMENTS,
+    PRIOR_SCALES,
+    emission_of,
+    prior,
+    reliability,
+)
 
 FIRST, GROWN, SHRUNK = 0.1, 1.1, 0.92
 """Sd of the first proposals of `log c`, and what they are multiplied by where a move was taken and
@@ -47,29 +52,24 @@ class _Seen:
     """Every event's part in the moves, (event,) or (event, state_dim)."""
 
     def __init__(self, state: GibbsState) -> None:
-        def flat(look: Callable[[Block], Tensor]) -> Tensor:
-            return torch.cat([look(block)[block.batch.mask] for block in state.blocks])
-
-        self.item = flat(lambda block: block.batch.item)
-        emission, outcome = emission_of(state.layout, state.values), flat(_outcome)
-        self.lower, self.upper = emission.bounds(outcome)
-        self.reliability = flat(lambda b: state.reliability(b.batch).expand_as(b.utility))
-        rho = self.reliability[:, None]
-        self.state = flat(lambda block: block.path + state.values["mean"]) * rho
-        self.moved = flat(lambda block: block.path - carried(block)) * rho
-        self.fixed = flat(lambda block: state.fixed(block.batch)) * self.reliability
-        vectors, offsets = state.items()
+        emission = emission_of(state.layout, state.values)
+        self.item = state.item.numpy()
+        self.lower, self.upper = (part.numpy() for part in emission.bounds(state.outcome))
+        self.reliability = reliability(state.values, state.kind).numpy()
+        rho, mean = self.reliability[:, None], state.values["mean"].numpy()
+        path, fixed = (
+            state.events(look).numpy()
+            for look in (lambda block: block.path, lambda block: block.fixed)
+        )
+        self.moved = (path - state.events(carried).numpy()) * rho
+        self.state, self.fixed = (path + mean) * rho, fixed * self.reliability
+        vectors, offsets = (part.numpy() for part in state.items())
         own = (vectors[self.item] * self.state).sum(1) + offsets[self.item] * self.reliability
         self.predictor = own + self.fixed
 
-    def log_chance(self, predictor: Tensor) -> Tensor:
-        """Log probability of all outcomes, but for what predictors have no say in."""
-        above = logsigmoid(self.upper - predictor).sum()
-        return above + logsigmoid(predictor - self.lower).sum()
-
-
-def _outcome(block: Block) -> Tensor:
-    return block.batch.outcome
+    def log_chance(self, part: Array, factor: float) -> float:
+        """Log probability of all outcomes with more of `part` in the predictors."""
+        return log_chance(self.predictor, part, factor, self.lower, self.upper)
 
 
 def carried(block: Block) -> Tensor:
@@ -87,21 +87,21 @@ class SizeMoves:
     def sweep(self, state: GibbsState, noise: Noise, settling: bool) -> None:
         """One move of each; steps change while `settling`."""
         values, seen = state.values, _Seen(state)
-        base, value = seen.predictor, seen.log_chance(seen.predictor)
+        value = seen.log_chance(seen.predictor, 0.0)
 
-        def move(name: str, part: Tensor, prior: Prior) -> float:
+        def move(name: str, part: Array, prior: Prior) -> float:
             """`log c`, 0 where the move is not taken; `part` of the predictors grows by `c`."""
-            nonlocal base, value
+            nonlocal value
             step = self.steps.setdefault(name, FIRST)
             log_c = step * float(noise.normal(1))
-            there = base + part * math.expm1(log_c)
-            found = seen.log_chance(there)
+            found = seen.log_chance(part, math.expm1(log_c))
             gain = found - value + prior.gain(log_c)
-            taken = bool(gain.isfinite()) and noise.accepts(gain)
+            taken = math.isfinite(gain) and noise.accepts(gain)
             if settling:
                 self.steps[name] = step * (GROWN if taken else SHRUNK)
             if taken:
-                base, value = there, found
+                value = found
+                seen.predictor = seen.predictor + math.expm1(log_c) * part
             return log_c if taken else 0.0
 
         def grow(log_c: float, *names: str) -> None:
@@ -111,26 +111,28 @@ class SizeMoves:
 
         for scale, name in (("log_offset_scale", "offset"), ("log_residual_scale", "residual")):
             if name in values:
-                own = values[name][seen.item]
+                own = values[name].numpy()[seen.item]
                 part = own * seen.reliability if name == "offset" else (own * seen.state).sum(1)
                 log_c = move(name, part, _of_scales(state, [scale]))
                 grow(log_c, name)
                 values[scale] = values[scale] + log_c
-        longer, count, vectors = state.length_prior(), state.vector_numbers(), state.items()[0]
+        longer, count = state.length_prior(), state.vector_numbers()
+        vectors = state.items()[0].numpy()[seen.item]
         factors = torch.ones_like(longer)
         for place in range(len(longer)):
-            part = vectors[seen.item, place] * seen.state[:, place]
+            part = vectors[:, place] * seen.state[:, place]
             factors[place] *= math.exp(
                 move(f"vectors {place}", part, Prior(count, float(longer[place])))
             )
         state.lengthen(factors)
-        log_c = move("all", base - seen.fixed, _of_all(state))
+        log_c = move("all", seen.predictor - seen.fixed, _of_all(state))
         grow(log_c, *NUMBERS, "residual", "offset")
         for scale in _scales(state):
             values[scale] = values[scale] + log_c
-        vectors, walks, log_cs = state.items()[0], state.walk_names(), torch.zeros_like(longer)
+        vectors, walks = state.items()[0].numpy()[seen.item], state.walk_names()
+        log_cs = torch.zeros_like(longer)
         for place in range(len(longer)):
-            part = vectors[seen.item, place] * seen.moved[:, place]
+            part = vectors[:, place] * seen.moved[:, place]
             log_cs[place] = move(f"walk {place}", part, _of_scales(state, walks, place))
         for name in walks:
             values[name] = values[name] + log_cs

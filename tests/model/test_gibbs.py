@@ -76,6 +76,7 @@ def redraw_outcomes(chain: Gibbs) -> None:
         ).cumsum(-1)
         level = (chain.noise.uniform(*predictor.shape)[..., None] > chance[..., :-1]).sum(-1)
         block.batch = replace(block.batch, outcome=level.double() * block.batch.mask)
+    chain.outcome = chain.events(lambda block: block.batch.outcome)
 
 
 @pytest.mark.parametrize("case", LAYOUTS)
