@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bayes_interest.evaluation.sbc import Design
 from bayes_interest.model import gibbs, gibbs_state, members
+from bayes_interest.model.compiled_gibbs import effects_evidence, log_chance
 from bayes_interest.model.gibbs import Gibbs, gibbs_draws, work_of_events, work_of_weights
 from bayes_interest.model.item_draws import Noise, Said, drawn_effects, drawn_weights, times
 from bayes_interest.model.members import draw_members, drawn_points
@@ -146,6 +147,30 @@ def test_draws_agree_with_chains_on_the_density(emission: str) -> None:
             away = (ours.mean() - theirs.mean()) / theirs.std()
             assert float(away) == pytest.approx(0.0, abs=0.55)
             assert float(ours.std() / theirs.std()) == pytest.approx(1.0, abs=0.45)
+
+
+@pytest.mark.parametrize("emission", ["bernoulli", "rating"])
+def test_more_in_the_predictors_changes_the_outcomes_log_probability(emission: str) -> None:
+    chain, _ = chain_of(emission)
+    own, noise = emission_of(chain.layout, chain.values), Noise(1)
+    outcome = chain.outcome.repeat(150)  # more than one product
+    lower, upper = (part.numpy() for part in own.bounds(outcome))
+    base, part = noise.normal(len(outcome)), 9.0 * noise.normal(len(outcome))
+    before, after = (own.log_prob(base + c * part, outcome).sum() for c in (0.0, 3.0))
+    low, high = (log_chance(base.numpy(), part.numpy(), c, lower, upper) for c in (0.0, 3.0))
+    assert high - low == pytest.approx(float(after - before), rel=1e-9)
+
+
+def test_the_evidence_of_scales_is_that_of_the_dense_gaussian() -> None:
+    noise, scale = Noise(2), torch.tensor([0.7, 0.0, 0.3]).double()
+    root = noise.normal(4, 3, 3)
+    matrix, linear = root @ root.mT, noise.normal(4, 3)
+    inner = torch.eye(3).double() + scale[:, None] * matrix * scale
+    own = scale * linear
+    square = (own * torch.linalg.solve(inner, own)).sum()
+    wanted = 0.5 * (square - torch.linalg.slogdet(inner).logabsdet.sum())
+    found = effects_evidence(matrix.numpy(), linear.numpy(), scale.numpy())
+    assert found == pytest.approx(float(wanted), rel=1e-9)
 
 
 @pytest.mark.parametrize("width", [3, 7], ids=["many items", "few items"])
