@@ -1,4 +1,4 @@
-"""Sums over events and items in Gibbs sampling, compiled for the CPU."""
+"""Loops over events and items in Gibbs sampling, compiled for the CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from numba import njit
 from bayes_interest.statespace.lanes import FAST
 
 Array = np.ndarray[Any, Any]
-TINY, FEW = 1e-300, 400
+TINY = 1e-300
+FEW = 400
+"""Events between logarithms: twice as many factors up to 2 are still a double."""
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
@@ -134,7 +136,7 @@ def log_chance(base: Array, part: Array, factor: float, lower: Array, upper: Arr
             if distance < np.inf:
                 total += min(distance, 0.0)
                 product *= 1.0 + math.exp(-abs(distance))
-        if e % FEW == 0:  # each of the factors is at most 2
+        if e % FEW == 0:
             total -= math.log(product)
             product = 1.0
     return total - math.log(product)

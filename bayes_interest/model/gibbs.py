@@ -137,6 +137,7 @@ class Gibbs(GibbsState):
         centre, scale = (torch.cat(parts) for parts in zip(*priors, strict=True))
 
         def look(point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            """Log density of drift scales, its slope, and the metric."""
             values = self.values | dict(zip(names, point.split(sizes), strict=True))
             away = (point - centre) / scale
             value, slope, metric = -0.5 * (away**2).sum(), -away / scale, torch.diag(scale**-2.0)
@@ -328,6 +329,7 @@ class Gibbs(GibbsState):
         base = base + self.events(lambda block: block.fixed)
 
         def look(point: Tensor) -> Tensor:
+            """Log density of cut points and reliabilities."""
             values = self.values | dict(zip(names, point.split(sizes), strict=True))
             emission = emission_of(self.layout, values)
             value = emission.log_prob(base * reliability(values, self.kind), self.outcome).sum()
