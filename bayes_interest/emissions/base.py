@@ -52,10 +52,6 @@ class ScalarEmission(Protocol):
         """`E[p(outcome | a)]` for `a ~ N(mean, var)`."""
         ...
 
-    def log_evidence(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Tensor:
-        """Its logarithm, never minus infinity."""
-        ...
-
     def evidence(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Expected:
-        """`log E[p(outcome | a)]` and its two derivatives in `mean`, without autograd."""
+        """`log E[p(outcome | a)]`, never minus infinity, and its two derivatives in `mean`."""
         ...

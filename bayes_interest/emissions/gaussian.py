@@ -41,17 +41,13 @@ class GaussianEmission:
 
     def predictive(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Tensor:
         """Predictive density of the outcome."""
-        return self.log_evidence(mean, var, outcome).exp()
-
-    def log_evidence(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Tensor:
-        """`log N(outcome; mean, var + noise_var)`."""
-        return self._density(outcome - mean, var + self.noise_var)
+        return self.evidence(mean, var, outcome).log_prob.exp()
 
     def evidence(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Expected:
-        """The same with its derivatives."""
+        """`log N(outcome; mean, var + noise_var)`, with its derivatives."""
         total = var + self.noise_var
         slope = ExpectedDerivatives((outcome - mean) / total, -1.0 / total)
-        return Expected(self.log_evidence(mean, var, outcome), slope)
+        return Expected(self._density(outcome - mean, total), slope)
 
     @staticmethod
     def _density(difference: Tensor, var: Tensor) -> Tensor:

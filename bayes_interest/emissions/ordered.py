@@ -88,13 +88,11 @@ class OrderedEmission:
         lower, upper = torch.where(flip, -high, low), torch.where(flip, -low, high)
         return averages.sigmoid(upper) - averages.sigmoid(lower)
 
-    def log_evidence(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Tensor:
-        """`log Z`, `Z = E[sigmoid(upper - a)] - E[sigmoid(lower - a)]`."""
-        chance = self.predictive(mean, var, outcome)
-        return chance.clamp_min(torch.finfo(chance.dtype).tiny).log()
-
     def evidence(self, mean: Tensor, var: Tensor, outcome: Tensor) -> Expected:
-        """The same with its derivatives; a compiled loop on the CPU."""
+        """`log Z`, `Z = E[sigmoid(upper - a)] - E[sigmoid(lower - a)]`, and its derivatives.
+
+        A compiled loop on the CPU.
+        """
         if mean.device.type == "cpu":
             from bayes_interest.emissions.averages import evidence_single
             from bayes_interest.emissions.compiled import evidence_kernel

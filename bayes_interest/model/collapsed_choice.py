@@ -21,7 +21,7 @@ MAX_NUMBERS = 10_000_000
 
 
 class CollapsedChoice:
-    """As `Collapsed`, for the choice family without context; on the CPU, in float64.
+    """That log density for the choice family without context; on the CPU, in float64.
 
     A density's `sites` are the duals of the most likely states, (setting, event, D). `cold_shift`
     is the logit of items without an earlier event.

@@ -1,35 +1,27 @@
 """Draws of the globals from their posterior, users' states integrated out.
 
-Expectation propagation gives the log evidence of the outcomes given the globals. Its maximum and
-curvature there give a Gaussian (Laplace); chains of Hamiltonian Monte Carlo that start in it and
-move in its metric take the draws from the Gaussian to the density itself. All settings of the
-globals, be they chains or probes of the curvature, are evaluated at once.
+The maximum of their density and the curvature there give a Gaussian (Laplace); chains of
+Hamiltonian Monte Carlo that start in it and move in its metric take the draws from the Gaussian to
+the density itself. All settings of the globals, be they chains or probes of the curvature, are
+evaluated at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from bayes_interest.model.batch import Batch
 from bayes_interest.model.parameters import BY_MOMENTS
-from bayes_interest.model.propagation import evidence_objective, propagate
-from bayes_interest.model.whitened import Whitened, chains_at
+from bayes_interest.model.whitened import Whitened
 from bayes_interest.progress import bar
-from bayes_interest.statespace.kalman import ScalarSites
 
-COLD_STEPS, WARM_STEPS, SITE_TOLERANCE = 60, 4, 1e-3
-MAX_NUMBERS = 10_000_000
-"""Numbers of the largest array, the covariances (setting, user, step, D, D)."""
 PROBE = 0.03
 NEWTON_STEPS, NEWTON_REACH, GOOD_ENOUGH = 6, 1.5, 0.01
 LEAST_STEP, STEP_SHRINK = 0.05, 0.4
 LEAST_CURVATURE = 1.0  # that of the prior
-TOP_EVIDENCE = 0.1
 DRIFT = ("log_drift", "log_event_drift")
 GRID_REACH, GRID_SIZE = 5.0, 501
 LEAPS, LEAP = 4, 0.35
@@ -56,57 +48,6 @@ class LogDensity(Protocol):
 
     def __call__(self, point: Tensor, sites: Sites | None = None) -> Density:
         """At points (setting, dim); `sites` of the same number of settings nearby save steps."""
-
-
-class Collapsed:
-    """That of a scalar family; its sites are those of `propagate`, block by block."""
-
-    def __init__(self, whitened: Whitened, features: Tensor, batches: Sequence[Batch]) -> None:
-        self.whitened, self.features, self.batches = whitened, features, tuple(batches)
-
-    def __call__(self, point: Tensor, sites: Sites | None = None) -> Density:
-        """At points (setting, dim)."""
-        value = -0.5 * (point**2).sum(1)
-        slope, after = -point, list[Tensor]()
-        for number, batch in enumerate(self.batches):
-            own = None if sites is None else ScalarSites(*sites[2 * number : 2 * number + 2])
-            found = self._block(batch, point, own)
-            value, slope = value + found[0], slope + found[1]
-            after += (found[2].linear, found[2].precision)
-        return Density(value, slope, tuple(after))
-
-    def _block(
-        self, batch: Batch, point: Tensor, sites: ScalarSites | None
-    ) -> tuple[Tensor, Tensor, ScalarSites]:
-        """Log evidence, slope and sites of one block of users, a few settings at a time."""
-        n_users, n_steps = batch.mask.shape
-        size = n_users * n_steps * self.whitened.layout.state_dim**2
-        values, slopes, after, step = [], [], [], max(1, MAX_NUMBERS // size)
-        for at in range(0, len(point), step):
-            here = point[at : at + step].detach().requires_grad_()
-            chains = chains_at(self.whitened, self.features, batch, here)
-            own = None
-            if sites is not None:
-                rows = slice(at * n_users, (at + len(here)) * n_users)
-                own = ScalarSites(sites.linear[rows], sites.precision[rows])
-            n = COLD_STEPS if own is None else WARM_STEPS
-            found = propagate(chains, own, n, SITE_TOLERANCE)
-            (slope,) = torch.autograd.grad(evidence_objective(chains, found), here)
-            value = found.log_evidence.reshape(len(here), -1)
-            values.append(torch.where(self._possible(value), value.sum(1), -torch.inf))
-            slopes.append(slope)
-            after.append(found.sites)
-        linear = torch.cat([one.linear for one in after])
-        precision = torch.cat([one.precision for one in after])
-        return torch.cat(values), torch.cat(slopes), ScalarSites(linear, precision)
-
-    def _possible(self, value: Tensor) -> Tensor:
-        """Where no user's evidence (setting, user) is past what any probability allows.
-
-        Far out rounding may lead there.
-        """
-        top = torch.inf if self.whitened.layout.emission == "gaussian" else TOP_EVIDENCE
-        return (torch.isfinite(value) & (value <= top)).all(1)
 
 
 def repeated(sites: Sites, times: int) -> Sites:

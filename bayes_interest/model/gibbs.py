@@ -1,9 +1,8 @@
 """Draws of all globals of a scalar family by Gibbs sampling: a pass over the log each sweep.
 
-For logs too large for chains on the evidence of `ensemble.py`. Every outcome gets the utility it
-was cut from, `u = a + noise`, and the noise the scale it has in the normal mixture that the
-logistic distribution is (Holmes & Held 2006). Given both, users' paths are linear and Gaussian,
-and so are items and text weights:
+Every outcome gets the utility it was cut from, `u = a + noise`, and the noise the scale it has in
+the normal mixture that the logistic distribution is (Holmes & Held 2006). Given both, users' paths
+are linear and Gaussian, and so are items and text weights:
 
 - drift scales by Hamiltonian moves on the evidence of the utilities, paths integrated out;
 - paths by a simulation smoother (Durbin & Koopman 2002);

@@ -1,7 +1,7 @@
 """How sure the globals are after a fit: settings of them drawn from their posterior.
 
-All are drawn together, items included: of a small log by chains on their density, of a larger one
-of bernoulli or rating by Gibbs sampling, whose sweeps cost what a pass over the log does.
+All are drawn together, items included: for bernoulli and rating by Gibbs sampling, whose sweeps
+cost what a pass over the log does, for choice, of small logs, by chains on their density.
 
 Texts of few items span few dimensions. Weights within them are drawn, and weights beside them, of
 which no outcome says anything, come from the prior.
@@ -18,12 +18,9 @@ from torch import Tensor
 
 from bayes_interest.config import FitConfig
 from bayes_interest.errors import ConfigError
-from bayes_interest.events.history import length_batches, pad_users
 from bayes_interest.model.collapsed_choice import CollapsedChoice
 from bayes_interest.model.ensemble import (
     NEWTON_STEPS,
-    Collapsed,
-    LogDensity,
     draw_points,
     laplace,
 )
@@ -34,14 +31,14 @@ from bayes_interest.model.whitened import Whitened
 
 OF_TEXTS = ("weight", "offset_weight")
 AUTO_MEMBERS = 16
-CHAIN_WORK, CHOICE_WORK = 300_000, 1_000_000
-"""Parameters times events up to which chains draw them; for choice nothing else does."""
+CHOICE_WORK, NEWTON_WORK = 1_000_000, 300_000
+"""Parameters times events of a choice up to which chains draw them, and up to which every step to
+the mode has a curvature of its own."""
 SWEEP_WORK = 20_000_000
 """Operations of a sweep of Gibbs sampling up to which it is taken unasked, about half a second."""
 CHORD_STEPS = 10
-"""Steps to the mode that share one curvature where a choice has more work than `CHAIN_WORK`. The
-fit is no mode: the bound, of which it is the maximum, shrinks item vectors."""
-BLOCK_EVENTS = 8_192
+"""Steps to the mode that share one curvature beyond. The fit is no mode: the bound, of which it is
+the maximum, shrinks item vectors."""
 SWEEPS = 24
 """Of chains."""
 EVERY, BURN_IN = (15, 40), 5
@@ -74,18 +71,14 @@ def draws_all(problem: Problem) -> bool:
     if problem.layout.context_layers:
         return False
     if problem.layout.emission == "choice":
-        return _work(problem) <= CHOICE_WORK
-    return _by_chains(problem) or _sweep_work(problem) <= SWEEP_WORK
+        return _choice_work(problem) <= CHOICE_WORK
+    return _sweep_work(problem) <= SWEEP_WORK
 
 
-def _by_chains(problem: Problem) -> bool:
-    return problem.layout.emission == "choice" or _work(problem) <= CHAIN_WORK
-
-
-def _work(problem: Problem) -> int:
+def _choice_work(problem: Problem) -> int:
     """Parameters times events; a choice among many items counts for more."""
     layout = problem.layout
-    each = max(1, layout.n_items // FEW_CANDIDATES) if layout.emission == "choice" else 1
+    each = max(1, layout.n_items // FEW_CANDIDATES)
     return _whitened(_spanned(layout), {}).dim * len(problem.history) * each
 
 
@@ -174,26 +167,14 @@ def drawn_points(
     cold_shift: float = 0.0,
 ) -> tuple[Whitened, Tensor]:
     """The same as points (draw, dim). `sweeps` are those of chains; others take in proportion."""
-    if not _by_chains(problem):
+    if problem.layout.emission != "choice":
         whitened = _whitened(problem.layout, values)
         every = sweeps * _every(problem) // SWEEPS
         drawn = gibbs_draws(problem, values, n_draws, seed, BURN_IN * every, max(1, every))
         return whitened, torch.stack([whitened.point(own) for own in drawn]).to(problem.features)
-    density: LogDensity
-    if problem.layout.emission == "choice":
-        values = {name: value.cpu().double() for name, value in values.items()}
-        density = CollapsedChoice(_whitened(problem.layout, values), problem, cold_shift)
-    else:
-        density = _collapsed(problem, _whitened(problem.layout, values))
-    steps = (NEWTON_STEPS, 1) if _work(problem) <= CHAIN_WORK else (1, CHORD_STEPS)
+    values = {name: value.cpu().double() for name, value in values.items()}
+    density = CollapsedChoice(_whitened(problem.layout, values), problem, cold_shift)
+    steps = (NEWTON_STEPS, 1) if _choice_work(problem) <= NEWTON_WORK else (1, CHORD_STEPS)
     found = laplace(density, density.whitened.point(values), *steps)
     generator = torch.Generator().manual_seed(seed)
     return density.whitened, draw_points(density, found, n_draws, sweeps, generator)
-
-
-def _collapsed(problem: Problem, whitened: Whitened) -> Collapsed:
-    """Of all users of a scalar family."""
-    device = problem.features.device
-    groups = length_batches(problem.history.lengths, BLOCK_EVENTS)
-    batches = [problem.batch(pad_users(problem.history, users, device)) for users in groups]
-    return Collapsed(whitened, problem.features, batches)

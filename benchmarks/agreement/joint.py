@@ -17,16 +17,14 @@ from bayes_interest.model.fit import fit_globals
 from bayes_interest.model.members import drawn_points, draws_all
 from bayes_interest.model.parameters import Globals, item_terms
 from bayes_interest.model.problem import Problem
-from bayes_interest.model.propagation import propagate
-from bayes_interest.model.whitened import Whitened, chains_at
+from bayes_interest.model.whitened import chains_at
 from bayes_interest.model.worlds import World
 from benchmarks.agreement.compare import Moments, by_step, figures, worst_r_hat
 from benchmarks.agreement.hmc import sample
 from benchmarks.agreement.nuts import Coordinates, JointDensity, coordinates, sample_joint
 from benchmarks.agreement.problems import joint_world
-from benchmarks.agreement.states import BOUND, MATCHED
 
-HMC, NUTS = "HMC", "NUTS"
+HMC, NUTS, OURS = "HMC", "NUTS", "draws"
 
 
 @dataclass(frozen=True)
@@ -83,10 +81,7 @@ def run_joint(case: JointCase) -> dict[str, Any]:
     nuts_seconds = time.perf_counter() - began
     began = time.perf_counter()
     ours = our_posterior(world, case.our_draws)
-    rows = []
-    for way, posterior in ours.items():
-        rows += _rows(way, posterior, HMC, hmc) + _rows(way, posterior, NUTS, nuts)
-    rows += _rows(NUTS, nuts, HMC, hmc)
+    rows = _rows(OURS, ours, HMC, hmc) + _rows(OURS, ours, NUTS, nuts) + _rows(NUTS, nuts, HMC, hmc)
     return {
         "rows": rows,
         "r_hat": r_hat,
@@ -109,14 +104,14 @@ def _nuts(
     return of_chains(world, density, point, innovation)
 
 
-def _rows(way: str, ours: Found, name: str, oracle: Found) -> list[dict[str, Any]]:
+def _rows(who: str, ours: Found, name: str, oracle: Found) -> list[dict[str, Any]]:
     rows = [
-        {"ours": way, "oracle": name, **row, "what": f"interest, {row['what']}"}
+        {"ours": who, "oracle": name, **row, "what": f"interest, {row['what']}"}
         for row in by_step(ours.interest, oracle.interest)
     ]
     for what, moments in ours.shared.items():
         found = figures(moments, oracle.shared[what])
-        rows.append({"ours": way, "oracle": name, "what": what, **found})
+        rows.append({"ours": who, "oracle": name, "what": what, **found})
     return rows
 
 
@@ -184,8 +179,8 @@ def shared(values: Globals) -> dict[str, Tensor]:
     return {name: value[:, None] for name, value in found.items()}
 
 
-def our_posterior(world: World, n_draws: int) -> dict[str, Found]:
-    """Fit, draws of the globals, and a smoother at each; by the way its sites are set.
+def our_posterior(world: World, n_draws: int) -> Found:
+    """Fit, draws of the globals, and a smoother at each.
 
     As `evaluation/sbc.py` does; the variance inside a draw is added, not sampled.
     """
@@ -196,16 +191,9 @@ def our_posterior(world: World, n_draws: int) -> dict[str, Found]:
         pyro.set_rng_seed(0)
         start = fit_globals(problem, replace(RUN_FIT, seed=0)).values
         whitened, point = drawn_points(problem, start, n_draws, 0)
-    return {way: _smoothed(world, whitened, point, way) for way in (BOUND, MATCHED)}
-
-
-def _smoothed(world: World, whitened: Whitened, point: Tensor, way: str) -> Found:
     batch, features = world.design.batch.to(torch.float32), world.design.features.float()
     chains = chains_at(whitened, features, batch, point)
-    sites, n_steps = None, 100
-    if way == MATCHED:
-        sites, n_steps = propagate(chains, None, 60, 1e-4).sites, 0
-    smoothed = fit_chains(chains, sites, n_steps=n_steps, tolerance=1e-4, full=True).smoothed
+    smoothed = fit_chains(chains, None, n_steps=100, tolerance=1e-4, full=True).smoothed
     assert smoothed.cov is not None
     shape = (len(point), *batch.mask.shape)
     values = {name: value.double() for name, value in whitened.values(point).items()}

@@ -17,7 +17,6 @@ from benchmarks.agreement.problems import (
     N_ITEMS,
     N_LEVELS,
 )
-from benchmarks.agreement.states import BOUND, MATCHED
 
 MEAN_ERROR, STATE_RATIO, DRIFT_RATIO, TWO = 0.03, (0.98, 1.02), (0.9, 1.1), 2.0
 
@@ -36,9 +35,7 @@ days.
 | goal | error up to {MEAN_ERROR}, sd ratio {STATE_RATIO[0]} to {STATE_RATIO[1]}; see below |
 
 A goal missed with "(noise)" is missed by less than two standard errors, or its bias is within the
-goal. "Sites by the bound" maximise the bound on the evidence: what `trajectory` does. "Sites by
-moments" are those of expectation propagation (`model/propagation.py`), with which the globals are
-drawn.
+goal. "Sites" are those of the largest bound on the evidence: what `trajectory` does.
 """
 
 KNOWN = f"""
@@ -91,8 +88,8 @@ def _section(case: dict[str, Any]) -> str:
     head = [{"what": "number" if joint else "steps"}.get(key, key) for key in keys]
     lines = [told, "", "| " + " | ".join([*head, *COLUMNS]) + " |"]
     lines.append("|---" * (len(head) + len(COLUMNS)) + "|")
-    for row in filter(_told, case["rows"]):
-        cells = [_cell(row, key) for key in keys] + [
+    for row in case["rows"]:
+        cells = [str(row[key]) for key in keys] + [
             f"{row['error']:.3f}",
             f"{row['error_expected']:.3f}",
             f"{row['bias']:.3f}",
@@ -103,17 +100,6 @@ def _section(case: dict[str, Any]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _told(row: dict[str, Any]) -> bool:
-    """Globals do not depend on the last sites, and one kind of these beside NUTS is enough."""
-    interest = "interest" in str(row["what"]) and row.get("oracle") != NUTS
-    return interest or row["ours"] != MATCHED or "oracle" not in row
-
-
-def _cell(row: dict[str, Any], key: str) -> str:
-    shared = "oracle" in row and "interest" not in str(row["what"])
-    return "draws" if key == "ours" and shared and row[key] == BOUND else str(row[key])
 
 
 def _states_line(case: dict[str, Any]) -> str:

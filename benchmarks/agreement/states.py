@@ -8,16 +8,14 @@ from typing import Any
 
 import pyro
 import torch
-from torch import Tensor
 
 from bayes_interest.events.history import History
 from bayes_interest.model.choice_bound import fit_choice_sites, flat_choices, zero_choice_sites
 from bayes_interest.model.collapsed_choice import smoothed_choices
-from bayes_interest.model.elbo import Chains, fit_chains, fit_sites
+from bayes_interest.model.elbo import fit_sites
 from bayes_interest.model.generative import Design
 from bayes_interest.model.parameters import Globals, item_terms, reliability
 from bayes_interest.model.problem import Problem
-from bayes_interest.model.propagation import propagate
 from bayes_interest.posterior.trajectory import CHOICE_SEED, CHOICE_STEPS
 from bayes_interest.statespace.diagonal import filter_diagonal, smooth_diagonal
 from bayes_interest.statespace.random_walk import Transition
@@ -25,8 +23,7 @@ from benchmarks.agreement.compare import Moments, by_step, worst_r_hat
 from benchmarks.agreement.nuts import fast_path, sample_states
 from benchmarks.agreement.problems import Size, conditioned_problem
 
-BOUND, MATCHED = "sites by the bound", "sites by moments"
-TOGETHER, APART = "Laplace", f"{CHOICE_STEPS} draws"
+SITES, TOGETHER, APART = "sites", "Laplace", f"{CHOICE_STEPS} draws"
 N_CHAINS = 2
 
 
@@ -75,18 +72,8 @@ def our_states(design: Design, values: Globals, history: History) -> dict[str, M
     found = fit_sites(
         layout, values, items, design.batch, n_steps=200, tolerance=1e-9, full=True
     ).smoothed
-    chains = Chains.of(layout, values, items, design.batch)
-    matched = propagate(chains, None, 400, 1e-9)
-    smoothed = fit_chains(chains, matched.sites, n_steps=0, full=True).smoothed
-    return {
-        name: Moments.exact(one.mean, _variances(one.cov))
-        for name, one in ((BOUND, found), (MATCHED, smoothed))
-    }
-
-
-def _variances(cov: Tensor | None) -> Tensor:
-    assert cov is not None
-    return cov.diagonal(dim1=-2, dim2=-1)
+    assert found.cov is not None
+    return {SITES: Moments.exact(found.mean, found.cov.diagonal(dim1=-2, dim2=-1))}
 
 
 def smoothed_states(design: Design, values: Globals) -> Moments:

@@ -14,6 +14,7 @@ from bayes_interest.model.worlds import World
 from benchmarks.agreement.__main__ import main
 from benchmarks.agreement.compare import Moments, by_step, figures
 from benchmarks.agreement.hmc import CompiledPotential, frame_arrays, given_arrays, sample
+from benchmarks.agreement.joint import of_chains, our_posterior
 from benchmarks.agreement.nuts import (
     JointDensity,
     coordinates,
@@ -118,6 +119,23 @@ def test_hmc_and_nuts_agree() -> None:
     assert row["bias"] < 0.15
     assert 0.9 < row["ratio"] < 1.1
     assert row["error"] < 2.0 * row["error_expected"]
+
+
+@pytest.mark.parametrize("emission", ["bernoulli", "rating"])
+def test_draws_of_the_globals_agree_with_hmc(emission: str) -> None:
+    world, density = small_world(emission)
+    found = coordinates(density, true_point(world, density))
+    chains = sample(density, found, n_chains=4, n_draws=500, thin=5, seed=0)
+    oracle, r_hat = of_chains(world, density, chains.point, chains.innovation)
+    assert r_hat < 1.05
+    ours = our_posterior(world, 80)
+    for name, moments in ours.shared.items():
+        row = figures(moments, oracle.shared[name])
+        assert row["error"] < 4.0 * np.sqrt(2.0 / np.pi / 80), name  # its mean is that over four
+        assert 0.65 < row["ratio"] < 1.35, name
+    interest = figures(ours.interest, oracle.interest)
+    assert interest["bias"] < 0.12
+    assert 0.93 < interest["ratio"] < 1.07
 
 
 def test_verdicts() -> None:

@@ -258,10 +258,9 @@ def test_context_and_choices_among_many_refuse(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("emission", SCALAR)
-def test_larger_logs_get_all_globals_drawn_too(
+def test_all_globals_are_drawn_where_sweeps_are_cheap(
     emission: EmissionName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(members, "CHAIN_WORK", 0)
     monkeypatch.setattr(members, "EVERY", (2, 2))
     auto = FitConfig(max_epochs=1, progress=False)
     log = parts(emission)[0]
