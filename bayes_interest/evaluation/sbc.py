@@ -157,8 +157,8 @@ def ranks_of_run(
     design: Design, run: int, n_draws: int, sweeps: int, guide: str, seed: int
 ) -> pd.DataFrame:
     """One world, its posterior, and the ranks."""
-    drawn, own = np.random.SeedSequence((seed, run)).generate_state(2).tolist()
-    world = design.world(drawn)
+    of_world, own = _seeds(run, seed)
+    world = design.world(of_world)
     values, states = posterior_draws(world, n_draws, sweeps, guide, own)
     truth = quantities(world.design, world.values, world.states)
     drawn = [
@@ -173,6 +173,30 @@ def ranks_of_run(
     return pd.DataFrame(
         {RUN: run, QUANTITY: list(rank), RANK: list(rank.values()), N_DRAWS: n_draws}
     )
+
+
+def _seeds(run: int, seed: int) -> tuple[int, int]:
+    """Of a run's world and of its fit."""
+    of_world, own = np.random.SeedSequence((seed, run)).generate_state(2).tolist()
+    return of_world, own
+
+
+def prior_places(
+    n_runs: int, design: Design | None = None, seed: int = 0, n_others: int = 1000
+) -> pd.Series[float]:
+    """Mean place (0 to 1) of the runs' truths among those of `n_others` more worlds, by quantity.
+
+    No fit is made: what is off here is chance of the draw, and ranks inherit it where outcomes say
+    little.
+    """
+    design = design or Design()
+    worlds = (design.world(_seeds(run, seed)[0]) for run in range(n_runs + n_others))
+    found = pd.DataFrame([quantities(one.design, one.values, one.states) for one in worlds])
+    places = {}
+    for name, column in found.items():
+        own, others = column[:n_runs].dropna(), np.sort(column[n_runs:].dropna())
+        places[str(name)] = float((np.searchsorted(others, own) / len(others)).mean())
+    return pd.Series(places)
 
 
 def posterior_draws(

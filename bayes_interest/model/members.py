@@ -41,8 +41,9 @@ CHORD_STEPS = 10
 the maximum, shrinks item vectors."""
 SWEEPS = 24
 """Of chains."""
-EVERY, BURN_IN = (15, 40), 5
-"""Sweeps of Gibbs sampling from one draw to the next, and how many times that before the first."""
+EVERY, BURN_IN = (15, 40), 200
+"""Sweeps of Gibbs sampling from one draw to the next, and before the first. A log of 80,000 events
+needed 150 until its residual scale settled."""
 DRAW_WORK, CALL_WORK = 100_000_000, 500_000
 """Operations for a draw up to which there are more sweeps than the least; those that a sweep of the
 smallest log costs."""
@@ -169,8 +170,8 @@ def drawn_points(
     """The same as points (draw, dim). `sweeps` are those of chains; others take in proportion."""
     if problem.layout.emission != "choice":
         whitened = _whitened(problem.layout, values)
-        every = sweeps * _every(problem) // SWEEPS
-        drawn = gibbs_draws(problem, values, n_draws, seed, BURN_IN * every, max(1, every))
+        burn_in, every = (sweeps * count // SWEEPS for count in (BURN_IN, _every(problem)))
+        drawn = gibbs_draws(problem, values, n_draws, seed, burn_in, max(1, every))
         return whitened, torch.stack([whitened.point(own) for own in drawn]).to(problem.features)
     values = {name: value.cpu().double() for name, value in values.items()}
     density = CollapsedChoice(_whitened(problem.layout, values), problem, cold_shift)

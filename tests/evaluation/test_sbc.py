@@ -15,6 +15,7 @@ from bayes_interest.evaluation.sbc import (
     Design,
     band_level,
     least_probability,
+    prior_places,
     sbc,
     sbc_table,
 )
@@ -86,6 +87,19 @@ def test_wrong_ranks_are_named(wrong: object, column: str, sign: int) -> None:
     assert np.sign(row[column] - uniform) == sign
     right = sbc_table(ranks(np.random.default_rng(0).integers(0, 16, 300))).iloc[0]
     assert right["inside"]
+
+
+def test_places_in_the_prior_are_those_of_the_same_truths() -> None:
+    found = prior_places(30, SMALL, n_others=50)
+    assert set(found.index) >= set(sbc(1, **QUICK)["quantity"])  # type: ignore[arg-type]
+    truth = []
+    for run in range(80):
+        world = SMALL.world(int(np.random.SeedSequence((0, run)).generate_state(2)[0]))
+        truth.append(float(world.values["log_drift"][0]))
+    below = [np.mean([other < own for other in truth[30:]]) for own in truth[:30]]
+    assert found["drift scale 1"] == pytest.approx(np.mean(below))
+    assert found.between(0.3, 0.7).all()
+    assert not prior_places(30, SMALL, seed=1, n_others=50).equals(found)
 
 
 def test_finished_runs_are_kept(tmp_path: Path) -> None:

@@ -262,6 +262,7 @@ def test_all_globals_are_drawn_where_sweeps_are_cheap(
     emission: EmissionName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(members, "EVERY", (2, 2))
+    monkeypatch.setattr(members, "BURN_IN", 10)
     auto = FitConfig(max_epochs=1, progress=False)
     log = parts(emission)[0]
     posterior = fit(log, emission, auto, rates=False).posterior
