@@ -23,7 +23,7 @@ from torch import Tensor
 from bayes_interest.config import FitConfig
 from bayes_interest.errors import ConfigError, InputError
 from bayes_interest.model.batch import Batch
-from bayes_interest.model.collapsed_choice import smoothed_choices
+from bayes_interest.model.choice_paths import smoothed_choices
 from bayes_interest.model.elbo import Chains, fit_chains
 from bayes_interest.model.fit import fit_globals
 from bayes_interest.model.generative import Design as WorldDesign

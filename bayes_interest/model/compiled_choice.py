@@ -1,12 +1,8 @@
-"""Laplace's approximation of users' choices as compiled CPU loops: value and slope of the evidence.
+"""Laplace's approximation of users' paths given their choices, as compiled CPU loops.
 
 With r = K^-1 y the dual of the most likely states y, K their prior covariance, W_t the curvature
-of each choice and S = (K^-1 + W)^-1,
-
-    log Z = sum_t log p(choice_t) - y.r / 2 - log|1 + K W| / 2.
-
-Its slope holds, through u = S v with `v_t = -1/2 d tr(S_t W_t) / d y_t`, that y moves with the
-globals (Rasmussen & Williams 2006, 5.5.1).
+of each choice and S = (K^-1 + W)^-1, the mean is `y + u`, where u = S v with
+`v_t = -1/2 d tr(S_t W_t) / d y_t` (Lindley 1980).
 """
 
 from __future__ import annotations
@@ -24,7 +20,6 @@ from bayes_interest.statespace.compiled_blocks import (
     smooth_covs,
     smooth_means,
     states_of,
-    told_forward,
 )
 
 NEWTON_STEPS, TOLERANCE, HALVINGS, SLACK = 30, 1e-3, 10, 1e-10
@@ -163,43 +158,6 @@ def _turns(probs: Array, vectors: Array, rho: Any, mean: Array, wide: Array, out
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _slopes(
-    base: Array, table: Array, vectors: Array, rho: Any, own: Any, kind: Any, y: Array, u: Array,
-    probs: Array, mean: Array, pulled: Array, wide: Array, slope: Array,
-    d_vectors: Array, d_offsets: Array, d_weight: Array, d_rho: Array,
-) -> None:  # fmt: skip
-    """Add one choice's slopes; see `evidence_kernel`. `slope` is room to work in."""
-    dim, n_items = vectors.shape
-    spread, own_u = 0.0, 0.0
-    for i in range(n_items):
-        spread += probs[i] * wide[i]
-        slope[i] = 0.0
-    for d in range(dim):
-        own_u += (vectors[d, own] - mean[d]) * u[d]
-        for i in range(n_items):
-            slope[i] += (vectors[d, i] - mean[d]) * u[d]
-    for i in range(n_items):
-        slope[i] = -probs[i] * (1.0 + 0.5 * rho * rho * (wide[i] - spread) + rho * slope[i])
-    slope[own] += 1.0
-    total = own_u - rho * spread
-    for i in range(n_items):
-        total += slope[i] * base[i]
-        d_offsets[i] += rho * slope[i]
-    for d in range(dim):
-        for i in range(n_items):
-            total += slope[i] * vectors[d, i] * y[d]
-            rest = rho * pulled[d, i] + u[d]
-            d_vectors[d, i] += rho * (slope[i] * y[d] - probs[i] * rest)
-        d_vectors[d, own] += rho * u[d]
-    d_rho[kind] += total
-    for k in range(table.shape[0]):
-        total = 0.0
-        for i in range(n_items):
-            total += slope[i] * table[k, i]
-        d_weight[k] += rho * total
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
 def path_kernel(
     base: Array, own: Array, rho: Array, decay: Array, vectors: Array, variance: Array,
     mean: Array, cov: Array, filtered: Array,
@@ -229,78 +187,3 @@ def path_kernel(
     for t in range(n_steps):
         for d in range(dim):
             mean[t, d] += y[t, d]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def evidence_kernel(
-    start: Array, own: Array, kind: Array, decay: Array, table: Array,
-    vectors: Array, offsets: Array, weight: Array, rho: Array, variance: Array,
-    dual: Array, value: Array,
-    d_vectors: Array, d_offsets: Array, d_weight: Array, d_rho: Array, d_variance: Array,
-) -> None:  # fmt: skip
-    """Of all users at many settings: fill `value` (setting, user) and add to the slopes.
-
-    Events of user u are `start[u]` to `start[u + 1]`: their own item, kind and decay (event,) and
-    covariates of all items, `table` (event, covariate, item). By setting: vectors (D, item),
-    offsets (item,), weight (covariate,), rho (kind,), variance (event, D). `dual` (setting, event,
-    D) is where Newton's method starts, zero or of a setting nearby, and where it ends.
-    """
-    dim, n_items = vectors.shape[1:]
-    most = 0
-    for user in range(len(start) - 1):
-        most = max(most, start[user + 1] - start[user])
-    n_weights = table.shape[1]
-    base, probs = np.empty((most, n_items)), np.empty((most, n_items))
-    y, u, turns = np.empty((most, dim)), np.empty((most, dim)), np.empty((most, dim))
-    means, told = np.empty((most, dim)), np.empty((most, dim))
-    curvature, gain = np.empty((most, dim, dim)), np.empty((most, dim, dim))
-    cov, smoothed = np.empty((most, dim, dim)), np.empty((most, dim, dim))
-    ahead, ahead_u, scales = np.empty((most, dim)), np.empty((most, dim)), np.empty(most)
-    pulled, wide, slope = np.empty((dim, n_items)), np.empty(n_items), np.empty(n_items)
-    for s in range(len(vectors)):
-        x = vectors[s]
-        for user in range(len(start) - 1):
-            begin, end = start[user], start[user + 1]
-            n = end - begin
-            for t in range(n):
-                scales[t] = rho[s, kind[begin + t]]
-                for i in range(n_items):
-                    base[t, i] = offsets[s, i]
-                for k in range(n_weights):
-                    for i in range(n_items):
-                        base[t, i] += weight[s, k] * table[begin + t, k, i]
-            a, q, r, items = (
-                decay[begin:end],
-                variance[s, begin:end],
-                dual[s, begin:end],
-                own[begin:end],
-            )
-            found = _mode(
-                base[:n], x, scales[:n], items, a, q, y[:n], r, probs[:n], curvature[:n],
-                gain[:n], cov[:n],
-            )  # fmt: skip
-            for t in range(n):
-                _moments(probs[t], x, scales[t], means[t], curvature[t])
-            log_det = filter_blocks(a, q, curvature[:n], gain[:n], cov[:n])
-            value[s, user] = found - 0.5 * log_det
-            smooth_covs(a, curvature[:n], gain[:n], cov[:n], smoothed[:n], told[:n])
-            for t in range(n):
-                _spread(x, means[t], smoothed[t], pulled, wide)
-                _turns(probs[t], x, scales[t], means[t], wide, turns[t])
-            smooth_means(a, curvature[:n], gain[:n], cov[:n], turns[:n], u[:n])
-            for t in range(n):
-                _spread(x, means[t], smoothed[t], pulled, wide)  # again: kept for one step only
-                _slopes(
-                    base[t], table[begin + t], x, scales[t], items[t], kind[begin + t], y[t], u[t],
-                    probs[t], means[t], pulled, wide, slope,
-                    d_vectors[s], d_offsets[s], d_weight[s], d_rho[s],
-                )  # fmt: skip
-                for d in range(dim):  # now what u leaves: K^-1 u = v - W u
-                    for e in range(dim):
-                        turns[t, d] -= curvature[t, d, e] * u[t, e]
-            told_forward(a, r, ahead[:n])
-            told_forward(a, turns[:n], ahead_u[:n])
-            for t in range(n):
-                for d in range(dim):
-                    both = ahead[t, d] * (0.5 * ahead[t, d] + ahead_u[t, d])
-                    d_variance[s, begin + t, d] = both - 0.5 * told[t, d]

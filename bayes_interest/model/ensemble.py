@@ -1,196 +1,144 @@
-"""Draws of the globals from their posterior, users' states integrated out.
+"""Draws of the globals of choices, users' paths drawn beside them.
 
-The maximum of their density and the curvature there give a Gaussian (Laplace); chains of
-Hamiltonian Monte Carlo that start in it and move in its metric take the draws from the Gaussian to
-the density itself. All settings of the globals, be they chains or probes of the curvature, are
-evaluated at once.
+Hamiltonian Monte Carlo on the joint density of both, many chains at once (Neal 2011). Nothing is
+approximate in it, and it takes no filter: it costs far less than a density of the globals alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
-
+import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_interest.model.parameters import BY_MOMENTS
-from bayes_interest.model.whitened import Whitened
+from bayes_interest.model.choice_paths import ChoicePaths, Joint
+from bayes_interest.model.parameters import PRIOR_SCALES, WALKS
 from bayes_interest.progress import bar
 
-PROBE = 0.03
-NEWTON_STEPS, NEWTON_REACH, GOOD_ENOUGH = 6, 1.5, 0.01
-LEAST_STEP, STEP_SHRINK = 0.05, 0.4
+LEAPS, LEAP, SHORTEST = 12, 0.2, 0.7
+"""Of a move, and their length at first; each move's own is between this share of it and all."""
+FINDING, WANTED, ADAPTING = 0.5, 0.8, 0.5
+"""Share of the sweeps in which the length is found, which share of the moves shall be taken, and
+how fast the length follows."""
+METRIC_AT, METRIC_CHAINS, PROBE = (0.0, 0.1, 0.2, 0.3), 2, 0.03
+"""When the metric is found and paths are drawn anew, as shares of the sweeps; from how many chains
+that of the globals is, and the half length of its differences."""
 LEAST_CURVATURE = 1.0  # that of the prior
-DRIFT = ("log_drift", "log_event_drift")
-GRID_REACH, GRID_SIZE = 5.0, 501
-LEAPS, LEAP = 4, 0.35
-FINDING, SHORTER, LONGER = 0.5, 0.3, 1.5
-"""Share of the sweeps in which a chain's leaps shrink where it is refused, and by how much."""
-
-Sites = tuple[Tensor, ...]
-"""What tells where the states are; the first axis is by setting, then by user if at all."""
 
 
-@dataclass(frozen=True)
-class Density:
-    """Log joint density of outcomes and globals at some settings."""
+def draw_points(
+    density: ChoicePaths, start: Tensor, n_draws: int, sweeps: int, generator: torch.Generator
+) -> Tensor:
+    """Points (draw, dim): chains that start at the point `start`, each with a path of its own.
 
-    value: Tensor  # (setting,)
-    slope: Tensor  # (setting, dim)
-    sites: Sites
-
-
-class LogDensity(Protocol):
-    """The log joint density as a function of the whitened globals."""
-
-    whitened: Whitened
-
-    def __call__(self, point: Tensor, sites: Sites | None = None) -> Density:
-        """At points (setting, dim); `sites` of the same number of settings nearby save steps."""
-
-
-def repeated(sites: Sites, times: int) -> Sites:
-    """The sites of one setting for many settings around it."""
-    return tuple(one.repeat(times, *[1] * (one.ndim - 1)) for one in sites)
-
-
-@dataclass(frozen=True)
-class Laplace:
-    """The Gaussian at the mode."""
-
-    mode: Tensor  # (dim,)
-    precision: Tensor  # (dim, dim)
-    sites: Sites  # at the mode
-
-
-def laplace(
-    density: LogDensity, start: Tensor, n_steps: int = NEWTON_STEPS, chord_steps: int = 1
-) -> Laplace:
-    """Newton's method with the curvature by central differences; no step leaves it at `start`.
-
-    A curvature serves at most `chord_steps` steps: it costs as much as `2 dim` of them.
-    Scales of effects stay where they start: where a log says little, the mode over effects and
-    their scale together lies far from where their posterior is. So do drift scales where the
-    vectors that they are scales of are sought too: at the mode of both vectors are too short and
-    drift too fast, and chains would be long on their way back.
+    All together find the metric and the length of leaps, in the first half of `sweeps`.
     """
-    mode, here = start, density(start[None])
-    held = BY_MOMENTS + DRIFT
-    free = density.whitened.mask(lambda name: name not in held).to(start)
-    for _ in range(n_steps):
-        precision = _curvature(density, mode, here.sites)
-        precision = precision * free * free[:, None] + torch.diag(1.0 - free)
-        first = float(here.value[0])
-        for _ in range(chord_steps):
-            step = torch.linalg.solve(precision, here.slope[0] * free)
-            step, size = step * (NEWTON_REACH / step.abs().max()).clamp_max(1.0), 1.0
-            there = density((mode + step)[None], here.sites)
-            while float(there.value[0]) < float(here.value[0]) and size > LEAST_STEP:
-                size *= STEP_SHRINK
-                there = density((mode + size * step)[None], here.sites)
-            gained = float(there.value[0] - here.value[0])
-            if gained > 0.0:
-                mode, here = mode + size * step, there
-            if gained < GOOD_ENOUGH:
-                break
-        if float(here.value[0]) < first + GOOD_ENOUGH:
-            break
-    return Laplace(mode, _curvature(density, mode, here.sites), here.sites)
+    point = start.double().cpu().expand(n_draws, -1).contiguous()
+    if not sweeps:
+        return point
+    leap, metric_at = LEAP, {int(share * sweeps) for share in METRIC_AT}
+
+    def normal(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=generator, dtype=torch.float64)
+
+    for sweep in bar(range(sweeps), desc="draws of the globals", unit="sweep"):
+        if sweep in metric_at:
+            step, precision = density.drawn_steps(point, generator)
+            here, short = density(point, step), precision.rsqrt()
+            root = torch.linalg.cholesky(_metric(density, point, step))
+        push, step_push = normal(point), normal(step)
+        energy = here.value - _kinetic(push, step_push)
+        there, moved, walked = here, point, step
+        size = leap * float(SHORTEST + (1.0 - SHORTEST) * torch.rand(1, generator=generator))
+        for _ in range(LEAPS):
+            push = push + 0.5 * size * _solved(root, there.slope, upper=False)
+            step_push = step_push + 0.5 * size * short * there.step_slope
+            moved = moved + size * _solved(root.T, push, upper=True)
+            walked = walked + size * short * step_push
+            there = density(moved, walked)
+            push = push + 0.5 * size * _solved(root, there.slope, upper=False)
+            step_push = step_push + 0.5 * size * short * there.step_slope
+        gained = there.value - _kinetic(push, step_push) - energy
+        uniform = torch.rand(n_draws, generator=generator, dtype=torch.float64)
+        take = torch.log(uniform) < gained
+        point, step = _chosen(take, moved, point), _chosen(take, walked, step)
+        pairs = zip(vars(there).values(), vars(here).values(), strict=True)
+        here = Joint(*(_chosen(take, yes, no) for yes, no in pairs))
+        point, step, here = redrawn_scales(density, point, step, here, generator)
+        if sweep < FINDING * sweeps:
+            accepted = float(gained.clamp_max(0.0).exp().nan_to_num(0.0).mean())
+            leap *= float(np.exp(ADAPTING * (accepted - WANTED)))
+    return point
 
 
-def _curvature(density: LogDensity, mode: Tensor, sites: Sites) -> Tensor:
-    """Minus the Hessian, made positive definite."""
-    dim = len(mode)
-    probes = PROBE * torch.eye(dim, dtype=mode.dtype, device=mode.device)
-    found = density(torch.cat((mode + probes, mode - probes)), repeated(sites, 2 * dim))
-    hessian = (found.slope[dim:] - found.slope[:dim]) / (2.0 * PROBE)
-    values, vectors = torch.linalg.eigh(0.5 * (hessian + hessian.T))
+def _metric(density: ChoicePaths, point: Tensor, step: Tensor) -> Tensor:
+    """Minus the Hessian in the globals at given paths, made positive definite; of some chains."""
+    dim = point.shape[1]
+    probes, total = PROBE * torch.eye(dim, dtype=torch.float64), torch.zeros(dim, dim)
+    for own, path in zip(point[:METRIC_CHAINS], step[:METRIC_CHAINS], strict=True):
+        ends = torch.cat((own + probes, own - probes))
+        slope = density(ends, path.expand(2 * dim, -1, -1)).slope
+        total = total + (slope[dim:] - slope[:dim]) / (2.0 * PROBE * min(METRIC_CHAINS, len(point)))
+    values, vectors = torch.linalg.eigh(0.5 * (total + total.T))
     cleaned: Tensor = (vectors * values.abs().clamp_min(LEAST_CURVATURE)) @ vectors.T
     return cleaned
 
 
-def draw_points(
-    density: LogDensity, fit: Laplace, n_draws: int, sweeps: int, generator: torch.Generator
-) -> Tensor:
-    """Points (draw, dim): draws from the Gaussian, each moved by `sweeps` of its own chain.
+def _kinetic(push: Tensor, step_push: Tensor) -> Tensor:
+    return 0.5 * (push**2).sum(1) + 0.5 * (step_push**2).sum((1, 2))
 
-    Far out, where effects are large, the density is steeper than the Gaussian and leaps of full
-    length are refused for ever: in the first half of the sweeps a chain's own shrink meanwhile.
-    """
-    root = torch.linalg.cholesky(fit.precision)
 
-    def normal() -> Tensor:
-        noise = torch.randn(n_draws, len(fit.mode), generator=generator, dtype=torch.float64)
-        return noise.to(fit.mode)
+def _solved(root: Tensor, rows: Tensor, upper: bool) -> Tensor:
+    """`root^-1` times each row, for a triangular matrix."""
+    return torch.linalg.solve_triangular(root, rows.T, upper=upper).T
 
-    def placed(inner: Tensor) -> Tensor:
-        return fit.mode + torch.linalg.solve_triangular(root.T, inner.T, upper=True).T
 
-    def slope(outer: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(root, outer.T, upper=False).T
-
-    inner = normal()
-    if not sweeps:
-        return placed(inner)
-    here = density(placed(inner), repeated(fit.sites, n_draws))
-    if not bool(torch.isfinite(here.value).all()):  # too far out: start those at the mode
-        inner = torch.where(torch.isfinite(here.value)[:, None], inner, torch.zeros_like(inner))
-        here = density(placed(inner), repeated(fit.sites, n_draws))
-    leap = torch.full_like(inner[:, :1], LEAP)
-    for sweep in bar(range(sweeps), desc="draws of the globals", unit="sweep"):
-        momentum = normal()
-        energy = here.value - 0.5 * (momentum**2).sum(1)
-        there, moved = here, inner
-        for _ in range(LEAPS):
-            momentum = momentum + 0.5 * leap * slope(there.slope)
-            moved = moved + leap * momentum
-            there = density(placed(moved), there.sites)
-            momentum = momentum + 0.5 * leap * slope(there.slope)
-        change = there.value - 0.5 * (momentum**2).sum(1) - energy
-        uniform = torch.rand(n_draws, generator=generator, dtype=torch.float64).to(change)
-        take = torch.log(uniform) < change
-        here = _chosen(take, there, here)
-        point, here = redrawn_scales(
-            density.whitened, placed(torch.where(take[:, None], moved, inner)), here, generator
-        )
-        inner = (point - fit.mode) @ root
-        longer = torch.where(take[:, None], LONGER * leap, SHORTER * leap).clamp_max(LEAP)
-        leap = longer if sweep + 1 < FINDING * sweeps else torch.full_like(leap, LEAP)
-    return placed(inner)
+def _chosen(take: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(take.reshape(-1, *[1] * (yes.ndim - 1)), yes, no)
 
 
 def redrawn_scales(
-    whitened: Whitened, point: Tensor, here: Density, generator: torch.Generator
-) -> tuple[Tensor, Density]:
-    """New scales of effects given the effects themselves: the outcomes have no say in that.
+    density: ChoicePaths, point: Tensor, step: Tensor, here: Joint, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Joint]:
+    """New scales of effects given the effects, and of drift given the paths: outcomes have no say.
 
-    `p(t | e)` for `s = exp(sd t) s_0` and effects `e = s x` is `N(t; 0, 1) prod N(e; 0, s^2)`,
-    drawn on a grid. Between moves at fixed `x` it makes scales mix (interweaving; Yu & Meng 2011).
+    Between moves at fixed standard normals this makes scales mix (interweaving; Yu & Meng 2011).
     """
-    point, likelihood = point.clone(), here.slope + point
-    value = here.value + 0.5 * (point**2).sum(1)
+    whitened = density.whitened
+    log_prob = here.value + 0.5 * (point**2).sum(1) + 0.5 * (step**2).sum((1, 2))
+    point, slope = point.clone(), here.slope + point
+    step, step_slope = step.clone(), here.step_slope + step
     for place, effects, sd in whitened.scaled:
-        old, grid = point[:, place, None], torch.linspace(-GRID_REACH, GRID_REACH, GRID_SIZE)
-        grid = grid.to(point)
-        square = (point[:, effects] ** 2).sum(1, keepdim=True)
-        count = effects.stop - effects.start
-        log_density = -0.5 * grid**2 - count * sd * (grid - old)
-        log_density = log_density - 0.5 * square * torch.exp(2.0 * sd * (old - grid))
-        chosen = torch.multinomial(torch.softmax(log_density.cpu(), 1), 1, generator=generator)
-        within = torch.rand(len(point), 1, generator=generator).to(point) - 0.5
-        new = grid[chosen.to(point.device)] + within * (grid[1] - grid[0])
-        grown = torch.exp(sd * (new - old))
-        point[:, place] = new[:, 0]
-        point[:, effects] /= grown
-        likelihood[:, effects] *= grown
-    return point, Density(value - 0.5 * (point**2).sum(1), likelihood - point, here.sites)
+        factor = _rescaled(point, {place: sd}, point[:, effects], generator)
+        point[:, effects] /= factor
+        slope[:, effects] *= factor
+    walks = [name for name in WALKS if name in whitened.layout.shapes()]
+    for dim in range(step.shape[2] if set(walks) <= set(whitened.names) else 0):
+        places = {whitened.spans[name].start + dim: PRIOR_SCALES[name] for name in walks}
+        own = step[:, density.moving, dim]
+        factor = _rescaled(point, places, own, generator)
+        step[:, density.moving, dim] = own / factor
+        step_slope[:, density.moving, dim] *= factor
+    value = log_prob - 0.5 * (point**2).sum(1) - 0.5 * (step**2).sum((1, 2))
+    return point, step, Joint(value, slope - point, step_slope - step)
 
 
-def _chosen(take: Tensor, yes: Density, no: Density) -> Density:
-    sites = []
-    for one, other in zip(yes.sites, no.sites, strict=True):
-        rows = take.repeat_interleave(len(one) // len(take)).reshape(-1, *[1] * (one.ndim - 1))
-        sites.append(torch.where(rows, one, other))
-    value = torch.where(take, yes.value, no.value)
-    return Density(value, torch.where(take[:, None], yes.slope, no.slope), tuple(sites))
+def _rescaled(
+    point: Tensor, places: dict[int, float], normals: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Factors (draw, 1) by which scales grow, after which `normals` (draw, n) of theirs shrink.
+
+    Moves `point` at the `places` of the scales' logarithms, whose prior sds are given. A factor is
+    proposed as if its logarithm had a flat prior, `normals^2 / chi^2_n`, and taken as the prior
+    allows.
+    """
+    chi = torch.randn(normals.shape, generator=generator, dtype=torch.float64)
+    tiny = torch.finfo(torch.float64).tiny
+    total, proposed = ((part**2).sum(1).clamp_min(tiny) for part in (normals, chi))
+    log_factor, columns = 0.5 * (total / proposed).log(), list(places)
+    old = point[:, columns]
+    new = old + log_factor[:, None] / torch.tensor(list(places.values()), dtype=torch.float64)
+    gained = 0.5 * (old**2 - new**2).sum(1)
+    uniform = torch.rand(len(point), generator=generator, dtype=torch.float64)
+    take = (torch.log(uniform) < gained)[:, None]
+    point[:, columns] = torch.where(take, new, old)
+    return torch.where(take, log_factor[:, None].exp(), 1.0)

@@ -14,6 +14,7 @@ from bayes_interest.model.batch import Batch
 from bayes_interest.model.parameters import (
     COVARIATES,
     PRIOR_SCALES,
+    WALKS,
     Globals,
     reliability,
     weighed,
@@ -22,7 +23,6 @@ from bayes_interest.model.problem import Problem
 from bayes_interest.statespace.random_walk import Transition, elapsed_growth
 
 BLOCK_EVENTS = 16_384
-WALKS = ("log_drift", "log_event_drift")
 Terms = list[tuple[Tensor, Tensor]]
 """`x` (user, step, state_dim) and offset (user, step) of each block."""
 

@@ -1,7 +1,7 @@
 """How sure the globals are after a fit: settings of them drawn from their posterior.
 
 All are drawn together, items included: for bernoulli and rating by Gibbs sampling, whose sweeps
-cost what a pass over the log does, for choice, of small logs, by chains on their density.
+cost what a pass over the log does, for choice, of small logs, by Hamiltonian chains.
 
 Texts of few items span few dimensions. Weights within them are drawn, and weights beside them, of
 which no outcome says anything, come from the prior.
@@ -18,12 +18,8 @@ from torch import Tensor
 
 from bayes_interest.config import FitConfig
 from bayes_interest.errors import ConfigError
-from bayes_interest.model.collapsed_choice import CollapsedChoice
-from bayes_interest.model.ensemble import (
-    NEWTON_STEPS,
-    draw_points,
-    laplace,
-)
+from bayes_interest.model.choice_paths import ChoicePaths
+from bayes_interest.model.ensemble import draw_points
 from bayes_interest.model.gibbs import gibbs_draws, work_of_events, work_of_weights
 from bayes_interest.model.parameters import COVARIATES, PRIOR_SCALES, Globals, Layout
 from bayes_interest.model.problem import Problem
@@ -31,24 +27,21 @@ from bayes_interest.model.whitened import Whitened
 
 OF_TEXTS = ("weight", "offset_weight")
 AUTO_MEMBERS = 16
-CHOICE_WORK, NEWTON_WORK = 1_000_000, 300_000
-"""Parameters times events of a choice up to which chains draw them, and up to which every step to
-the mode has a curvature of its own."""
+CHOICE_WORK = 10_000_000
+"""Operations of a choice's density for one draw up to which it is drawn unasked, and at all."""
+ITEM_WORK, MANY_NUMBERS = 8, 1_000
+"""What a candidate costs at an event beside its numbers; parameters whose metric costs as much as
+the moves do."""
 SWEEP_WORK = 20_000_000
 """Operations of a sweep of Gibbs sampling up to which it is taken unasked, about half a second."""
-CHORD_STEPS = 10
-"""Steps to the mode that share one curvature beyond. The fit is no mode: the bound, of which it is
-the maximum, shrinks item vectors."""
-SWEEPS = 24
-"""Of chains."""
+SWEEPS = 72
+"""Of a choice's chains."""
 EVERY, BURN_IN = (15, 40), 200
 """Sweeps of Gibbs sampling from one draw to the next, and before the first. A log of 80,000 events
 needed 150 until its residual scale settled."""
 DRAW_WORK, CALL_WORK = 100_000_000, 500_000
 """Operations for a draw up to which there are more sweeps than the least; those that a sweep of the
 smallest log costs."""
-FEW_CANDIDATES = 64
-"""Up to so many a choice costs about what another outcome does."""
 
 
 def count_members(problem: Problem, fit: FitConfig) -> int:
@@ -76,11 +69,11 @@ def draws_all(problem: Problem) -> bool:
     return _sweep_work(problem) <= SWEEP_WORK
 
 
-def _choice_work(problem: Problem) -> int:
-    """Parameters times events; a choice among many items counts for more."""
-    layout = problem.layout
-    each = max(1, layout.n_items // FEW_CANDIDATES)
-    return _whitened(_spanned(layout), {}).dim * len(problem.history) * each
+def _choice_work(problem: Problem) -> float:
+    layout = _spanned(problem.layout)
+    each = ITEM_WORK + layout.state_dim + len(layout.kinds.names)
+    work = len(problem.history) * layout.n_items * each
+    return work * (1.0 + _whitened(layout, {}).dim / MANY_NUMBERS)
 
 
 def _sweep_work(problem: Problem) -> float:
@@ -167,15 +160,13 @@ def drawn_points(
     sweeps: int = SWEEPS,
     cold_shift: float = 0.0,
 ) -> tuple[Whitened, Tensor]:
-    """The same as points (draw, dim). `sweeps` are those of chains; others take in proportion."""
+    """The same as points (draw, dim). `sweeps` are those of a choice; others take in proportion."""
     if problem.layout.emission != "choice":
         whitened = _whitened(problem.layout, values)
         burn_in, every = (sweeps * count // SWEEPS for count in (BURN_IN, _every(problem)))
         drawn = gibbs_draws(problem, values, n_draws, seed, burn_in, max(1, every))
         return whitened, torch.stack([whitened.point(own) for own in drawn]).to(problem.features)
     values = {name: value.cpu().double() for name, value in values.items()}
-    density = CollapsedChoice(_whitened(problem.layout, values), problem, cold_shift)
-    steps = (NEWTON_STEPS, 1) if _choice_work(problem) <= NEWTON_WORK else (1, CHORD_STEPS)
-    found = laplace(density, density.whitened.point(values), *steps)
-    generator = torch.Generator().manual_seed(seed)
-    return density.whitened, draw_points(density, found, n_draws, sweeps, generator)
+    density = ChoicePaths(_whitened(problem.layout, values), problem, cold_shift)
+    start, generator = density.whitened.point(values), torch.Generator().manual_seed(seed)
+    return density.whitened, draw_points(density, start, n_draws, sweeps, generator)

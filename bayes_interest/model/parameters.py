@@ -127,6 +127,8 @@ EVENT_DRIFT_RANGE = {"choice": (-3.0, -0.5), "bernoulli": (-5.0, -2.0), "rating"
 """Log sd per event of the slowest and the fastest dimension to start from."""
 BY_MOMENTS = ("log_residual_scale", "log_offset_scale")
 """Scales of effects: found from the effects' moments, never by ascent."""
+WALKS = ("log_drift", "log_event_drift")
+"""Scales of the walk, of each state dimension."""
 SCALE_CENTRES = {"log_residual_scale": math.log(0.1), "log_offset_scale": math.log(0.5)}
 
 RAW_CUTS_CENTRE = -0.5

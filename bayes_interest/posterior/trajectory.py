@@ -14,7 +14,7 @@ from bayes_interest.events.history import length_batches, pad_users
 from bayes_interest.model.batch import Batch, EventTensors
 from bayes_interest.model.candidates import CandidateRows
 from bayes_interest.model.choice_bound import fit_choice_sites, flat_choices, zero_choice_sites
-from bayes_interest.model.collapsed_choice import smoothed_choices
+from bayes_interest.model.choice_paths import smoothed_choices
 from bayes_interest.model.elbo import fit_sites
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import reliability

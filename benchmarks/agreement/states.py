@@ -11,7 +11,7 @@ import torch
 
 from bayes_interest.events.history import History
 from bayes_interest.model.choice_bound import fit_choice_sites, flat_choices, zero_choice_sites
-from bayes_interest.model.collapsed_choice import smoothed_choices
+from bayes_interest.model.choice_paths import smoothed_choices
 from bayes_interest.model.elbo import fit_sites
 from bayes_interest.model.generative import Design
 from bayes_interest.model.parameters import Globals, item_terms, reliability

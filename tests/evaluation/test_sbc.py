@@ -21,7 +21,7 @@ from bayes_interest.evaluation.sbc import (
 )
 
 SMALL = Design(n_users=10, n_steps=6, n_items=5)  # fewer users are not fitted by compiled loops
-QUICK = {"design": SMALL, "n_draws": 7, "sweeps": 4, "progress": False}
+QUICK = {"design": SMALL, "n_draws": 7, "sweeps": 12, "progress": False}
 
 
 def ranks(rank: np.ndarray, n_draws: int = 15) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import torch
 
 from bayes_interest.model.batch import EventTensors
 from bayes_interest.model.choice_filter import absorb_choices, filter_choices
-from bayes_interest.model.collapsed_choice import smoothed_choices
+from bayes_interest.model.choice_paths import smoothed_choices
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import Items, Layout
 from bayes_interest.statespace.random_walk import transition

@@ -1,4 +1,4 @@
-"""Draws of the globals: the right slope, the right mode, the right spread."""
+"""Draws of the globals of choices: the right place, the right spread, at the right cost."""
 
 from __future__ import annotations
 
@@ -9,134 +9,118 @@ import pytest
 import torch
 from torch import Tensor
 
-from bayes_interest.model import ensemble
-from bayes_interest.model.collapsed_choice import CollapsedChoice
-from bayes_interest.model.ensemble import (
-    Density,
-    Laplace,
-    draw_points,
-    laplace,
-)
+from bayes_interest.events.history import make_history
+from bayes_interest.model import ensemble, members
+from bayes_interest.model.choice_paths import ChoicePaths
+from bayes_interest.model.ensemble import draw_points
 from bayes_interest.model.members import OF_TEXTS, _Span, draw_members, drawn_points, draws_all
+from bayes_interest.model.parameters import Layout, draw_prior
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import Whitened
 from tests.model.problems import small_problem
 
 
-def collapsed() -> tuple[CollapsedChoice, Tensor]:
-    problem, values = problem_of("choice", 1)
+def density_of(copies: int = 1) -> tuple[ChoicePaths, Tensor]:
+    problem, values = problem_of("choice", copies)
     whitened = Whitened.of(problem.layout, values, tuple(problem.layout.shapes()))
-    return CollapsedChoice(whitened, problem), whitened.point(values)
+    return ChoicePaths(whitened, problem), whitened.point(values)
 
 
-def test_drift_stays_in_the_search_for_the_mode() -> None:
-    density, point = collapsed()
-    found = laplace(density, point).mode
-    spans = density.whitened.spans
-    assert torch.equal(found[spans["log_drift"]], point[spans["log_drift"]])
-    assert not torch.equal(found[spans["weight"]], point[spans["weight"]])
+def with_unknown_drift() -> tuple[ChoicePaths, Tensor]:
+    """Twenty choices of one user among five items; all but the drift scale is known."""
+    layout, n = Layout("choice", 1, 3, 5, log_drift_centre=(-1.0,)), 20
+    rng = np.random.default_rng(0)
+    zeros = np.zeros(n, dtype=np.int64)
+    seconds = np.sort(rng.uniform(0.0, 9.0, n)) * 86_400.0
+    history = make_history(zeros, rng.integers(0, 5, n), seconds, np.ones(n), zeros, 1)
+    like = torch.zeros(1, dtype=torch.float64)
+    values = draw_prior(layout, torch.Generator().manual_seed(4), like)
+    values["weight"] = 5.0 * values["weight"]
+    whitened = Whitened.of(layout, values, ("log_drift",))
+    problem = Problem(layout, torch.as_tensor(rng.standard_normal((5, 3))), history)
+    return ChoicePaths(whitened, problem), whitened.point(values)
 
 
-class Quadratic:
-    """A density that is Gaussian, so that everything is known."""
-
-    def __init__(self, mean: Tensor, precision: Tensor, skew: float = 0.0) -> None:
-        self.mean, self.precision, self.skew = mean, precision, skew
-        self.whitened, self.scaled, self.names = self, (), ("mean",)
-
-    def mask(self, wanted: object) -> Tensor:
-        return torch.ones(len(self.mean))
-
-    def __call__(self, point: Tensor, sites: object = None) -> Density:
-        point = point.detach().requires_grad_()
-        away = point - self.mean
-        value = -0.5 * ((away @ self.precision) * away).sum(1)
-        value = value - self.skew * torch.exp(away[:, 0])
-        (slope,) = torch.autograd.grad(value.sum(), point)
-        return Density(value.detach(), slope, ())
+def drift_by_sampling(density: ChoicePaths) -> tuple[float, float]:
+    """Mean and sd of the whitened drift scale on a grid, paths drawn from their prior."""
+    grid = torch.linspace(-4.0, 4.0, 33, dtype=torch.float64)
+    generator, n = torch.Generator().manual_seed(1), len(density.growth)
+    step = torch.randn(60_000, n, 1, generator=generator, dtype=torch.float64)
+    values = [density(one.expand(len(step), 1), step).value for one in grid]
+    evidence = torch.logsumexp(torch.stack(values) + 0.5 * (step**2).sum((1, 2)), 1)
+    mass = torch.softmax(evidence, 0)
+    mean = float(mass @ grid)
+    return mean, float((mass @ (grid - mean) ** 2).sqrt())
 
 
-def known() -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    root = torch.randn(5, 5, generator=generator, dtype=torch.float64)
-    return torch.arange(5.0, dtype=torch.float64) / 3.0, root @ root.T + torch.eye(5)
+@pytest.mark.parametrize("away", [0.0, 3.0])
+def test_chains_find_the_posterior_from_wherever_they_start(away: float) -> None:
+    density, point = with_unknown_drift()
+    mean, sd = drift_by_sampling(density)
+    many = 800
+    start, generator = torch.zeros_like(point) + away, torch.Generator().manual_seed(3)
+    drawn = draw_points(density, start, many, 60, generator)[:, 0]
+    assert float(drawn.mean()) == pytest.approx(mean, abs=4.0 * sd / many**0.5)
+    assert float(drawn.std()) == pytest.approx(sd, rel=4.0 / (2.0 * many) ** 0.5)
+    assert abs(mean) > 0.3 or sd < 0.8  # the choices do tell
 
 
-def test_newton_finds_mode_and_curvature() -> None:
-    mean, precision = known()
-    found = laplace(Quadratic(mean, precision), torch.zeros(5, dtype=torch.float64))
-    torch.testing.assert_close(found.mode, mean, rtol=0.0, atol=1e-3)
-    torch.testing.assert_close(found.precision, precision, rtol=1e-6, atol=1e-6)
+def test_without_sweeps_draws_are_the_start() -> None:
+    density, point = with_unknown_drift()
+    drawn = draw_points(density, point, 3, 0, torch.Generator())
+    assert torch.equal(drawn, point.expand(3, -1))
 
 
-def test_draws_from_the_gaussian_have_its_moments() -> None:
-    mean, precision = known()
-    fit = Laplace(mean, precision, ())
-    drawn = draw_points(
-        Quadratic(mean, precision), fit, 20_000, 0, torch.Generator().manual_seed(1)
-    )
-    torch.testing.assert_close(drawn.mean(0), mean, rtol=0.0, atol=0.03)
-    torch.testing.assert_close(torch.cov(drawn.T), torch.linalg.inv(precision), rtol=0, atol=0.03)
-
-
-def test_sweeps_lead_from_the_gaussian_to_the_density() -> None:
-    """With `exp(-s e^x)` the density leans away; its mean is found by quadrature."""
-    mean, precision = torch.zeros(1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
-    density, grid = Quadratic(mean, precision, skew=2.0), torch.linspace(-7, 5, 4_001)
-    mass = torch.exp(density(grid.double()[:, None]).value)
-    wanted = float((mass * grid).sum() / mass.sum())
-    gaussian = Laplace(mean, precision, ())
-    generator = torch.Generator().manual_seed(2)
-    assert draw_points(density, gaussian, 4_000, 0, generator).mean() > wanted + 0.5
-    moved = draw_points(density, gaussian, 4_000, 12, generator)
-    assert float(moved.mean()) == pytest.approx(wanted, abs=0.05)
-
-
-def test_chains_that_start_where_the_density_is_steep_come_in() -> None:
-    """At 7 the slope of `exp(-2 e^x)` is 2,000: a leap of full length is refused for ever."""
-    one = torch.ones(1, dtype=torch.float64)
-    density = Quadratic(0.0 * one, one[None], skew=2.0)
-    generator = torch.Generator().manual_seed(3)
-    near = draw_points(density, Laplace(0.0 * one, one[None], ()), 4_000, 24, generator)
-    far = draw_points(density, Laplace(7.0 * one, one[None], ()), 4_000, 24, generator)
-    assert float(far.mean()) == pytest.approx(float(near.mean()), abs=0.05)
-    assert float(far.std()) == pytest.approx(float(near.std()), abs=0.05)
-    assert float(far.max()) < 2.0
-
-
-def test_new_scales_leave_the_effects_and_tell_value_and_slope() -> None:
-    density, point = collapsed()
+@pytest.mark.parametrize("event_drift", [False, True])
+def test_new_scales_leave_effects_and_paths_and_tell_value_and_slope(event_drift: bool) -> None:
+    problem, values = problem_of("choice", 1)
+    layout = replace(problem.layout, event_drift=event_drift)
+    if event_drift:
+        values["log_event_drift"] = values["log_drift"] - 2.0
+    whitened = Whitened.of(layout, values, tuple(layout.shapes()))
+    density, point = ChoicePaths(whitened, replace(problem, layout=layout)), whitened.point(values)
     points = torch.stack((point, 0.8 * point, 1.1 * point))
-    here = density(points, density(points).sites)
-    moved, told = ensemble.redrawn_scales(
-        density.whitened, points, here, torch.Generator().manual_seed(0)
+    shape = 3, len(density.growth), 3
+    step = torch.randn(shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    here = density(points, step)
+    moved, walked, told = ensemble.redrawn_scales(
+        density, points, step, here, torch.Generator().manual_seed(0)
     )
-    before, after = density.whitened.values(points), density.whitened.values(moved)
+    before, after = whitened.values(points), whitened.values(moved)
     for name, value in before.items():
         same = torch.allclose(value, after[name], rtol=0.0, atol=1e-12)
-        assert same == (name not in ("log_offset_scale", "log_residual_scale"))
-    found = density(moved, told.sites)
-    torch.testing.assert_close(told.value, found.value, rtol=0.0, atol=1e-6)
-    torch.testing.assert_close(told.slope, found.slope, rtol=1e-5, atol=1e-5)
+        scales = "log_offset_scale", "log_residual_scale", "log_drift", "log_event_drift"
+        assert same == (name not in scales)
+    again, found = density(points, step), density(moved, walked)
+    torch.testing.assert_close(told.value, found.value, rtol=0.0, atol=1e-9)
+    torch.testing.assert_close(told.slope, found.slope, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(told.step_slope, found.step_slope, rtol=1e-8, atol=1e-8)
+    outcomes = [
+        one.value + 0.5 * (p**2).sum(1) + 0.5 * (s**2).sum((1, 2))
+        for one, p, s in ((again, points, step), (found, moved, walked))
+    ]
+    torch.testing.assert_close(*outcomes, rtol=0.0, atol=1e-9)
 
 
-def test_new_scales_follow_the_effects() -> None:
-    """Given n effects of size s the new scale is s, within one over the root of 2 n."""
-    small = small_problem("bernoulli")
-    layout = replace(small.layout, n_items=400, residuals=False)
-    values = {"log_offset_scale": torch.zeros(()), "mean": torch.zeros(3)}
-    whitened = Whitened.of(layout, values, ("log_offset_scale", "offset"))
-    many = 300
-    point = torch.zeros(many, whitened.dim, dtype=torch.float64)
+def test_new_scales_follow_what_they_are_scales_of() -> None:
+    """Given n normals of size s the scale grows by s, within one over the root of 2 n."""
+    many, n, sd = 4_000, 50, 1.5
     generator = torch.Generator().manual_seed(0)
-    point[:, 1:] = 0.3 * torch.randn(many, 400, generator=generator, dtype=torch.float64)
-    nothing = Density(torch.zeros(many), torch.zeros_like(point), ())
-    moved, _ = ensemble.redrawn_scales(whitened, point, nothing, generator)
-    found = whitened.values(moved)["log_offset_scale"].exp()
-    size = whitened.values(point)["offset"].square().mean(1).sqrt()
-    ratio = (found / size).log()
-    assert float(ratio.mean()) == pytest.approx(0.0, abs=0.01)
-    assert float(ratio.std()) == pytest.approx(1.0 / np.sqrt(2 * 400), rel=0.15)
+    normals = 0.3 * torch.randn(many, n, generator=generator, dtype=torch.float64)
+    point = torch.zeros(many, 1, dtype=torch.float64)
+    factor = ensemble._rescaled(point, {0: sd}, normals, generator)
+    torch.testing.assert_close(point, factor.log() / sd)
+    grid = torch.linspace(-4.0, 4.0, 4_001, dtype=torch.float64)
+    square = (normals**2).sum(1, keepdim=True)
+    mass = torch.softmax(-0.5 * grid**2 - n * sd * grid - 0.5 * square * (-2 * sd * grid).exp(), 1)
+    mean = (mass * grid).sum(1)
+    spread = ((mass * grid**2).sum(1) - mean**2).sqrt()
+    for _ in range(12):
+        normals = normals / factor
+        factor = ensemble._rescaled(point, {0: sd}, normals, generator)
+    away = (point[:, 0] - mean) / spread
+    assert float(away.mean()) == pytest.approx(0.0, abs=4.0 / many**0.5)
+    assert float(away.std()) == pytest.approx(1.0, abs=4.0 / (2 * many) ** 0.5)
 
 
 def problem_of(emission: str, copies: int) -> tuple[Problem, dict[str, Tensor]]:
@@ -157,27 +141,11 @@ def problem_of(emission: str, copies: int) -> tuple[Problem, dict[str, Tensor]]:
 @pytest.mark.parametrize("emission", ["bernoulli", "choice"])
 def test_sweeps_move_every_draw(emission: str) -> None:
     problem, values = problem_of(emission, 2)
-    whitened, moved = drawn_points(problem, values, 3, seed=0, sweeps=1)
+    whitened, moved = drawn_points(problem, values, 3, seed=0, sweeps=10)
     drawn = whitened.values(moved)["residual"]
     assert not torch.equal(drawn[0], drawn[1])
     _, still = drawn_points(problem, values, 3, seed=0, sweeps=0)
     assert not torch.equal(still, moved)
-
-
-def test_far_from_small_steps_to_the_mode_share_a_curvature(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    problem, values = problem_of("choice", 2)
-    monkeypatch.setattr("bayes_interest.model.members.NEWTON_WORK", 100)
-    whitened, near = drawn_points(problem, values, 400, seed=0, sweeps=0)  # around the mode
-    monkeypatch.setattr("bayes_interest.model.members.CHORD_STEPS", 0)
-    _, point = drawn_points(problem, values, 400, seed=0, sweeps=0)  # around the fit itself
-    spread = point.std(0) / 20.0
-    values = {name: value.double() for name, value in values.items()}
-    assert ((point.mean(0) - whitened.point(values)).abs() < 4.5 * spread).all()
-    density = CollapsedChoice(whitened, problem)
-    fit, mode = density(torch.stack((whitened.point(values), near.mean(0)))).value
-    assert float(mode) > float(fit) + 1.0
 
 
 def with_wide_texts(emission: str, embed_dim: int = 40) -> tuple[Problem, dict[str, Tensor]]:
@@ -217,11 +185,13 @@ def test_the_rotation_leaves_the_density_as_it_is() -> None:
     assert span is not None
     within = span.within(values)
     values |= {name: within[name] @ span.basis.T for name in OF_TEXTS}  # nothing beside it
+    shape = 1, len(problem.history), problem.layout.state_dim
+    step = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def density(problem: Problem, values: dict[str, Tensor]) -> float:
         names = tuple(problem.layout.shapes())
         whitened = Whitened.of(problem.layout, values, names)
-        return float(CollapsedChoice(whitened, problem)(whitened.point(values)[None]).value)
+        return float(ChoicePaths(whitened, problem)(whitened.point(values)[None], step).value)
 
     assert density(span.problem, within) == pytest.approx(density(problem, values), abs=1e-6)
     nothing = values | {name: torch.zeros_like(values[name]) for name in OF_TEXTS}
@@ -233,8 +203,7 @@ def test_few_items_need_less_work_than_their_texts_have_numbers(
 ) -> None:
     problem, _ = with_wide_texts("choice", 4_000)
     spanned = replace(problem, layout=replace(problem.layout, embed_dim=11))
-    n_numbers = Whitened.of(spanned.layout, {}, tuple(spanned.layout.shapes())).dim
-    limit = n_numbers * len(problem.history)
+    limit = members._choice_work(spanned)
     monkeypatch.setattr("bayes_interest.model.members.CHOICE_WORK", limit)
     assert draws_all(problem)
     monkeypatch.setattr("bayes_interest.model.members.CHOICE_WORK", limit - 1)

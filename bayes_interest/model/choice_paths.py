@@ -1,30 +1,40 @@
-"""The log joint density of choices and whitened globals, users' states integrated out.
+"""Choices, whitened globals and users' paths: their log joint density, and one user's states.
 
-Laplace's approximation in the states: choices are log-concave in them.
+A path is made of independent standard normal steps, `y_t = decay_t y_(t-1) + scale_t step_t`. Given
+the globals, Laplace's approximation tells where paths are: choices are log-concave in them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_interest.model.ensemble import Density, Sites
 from bayes_interest.model.parameters import COVARIATES, Globals, item_terms, reliability
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import Whitened
 from bayes_interest.statespace.kalman import as_array
 from bayes_interest.statespace.random_walk import Transition, elapsed_growth
 
-MAX_NUMBERS = 10_000_000
-"""Of the largest array, the variances (setting, event, D), at a time."""
+
+@dataclass(frozen=True)
+class Joint:
+    """The log density of everything at some settings, and its slopes."""
+
+    value: Tensor  # (setting,)
+    slope: Tensor  # in the whitened globals, (setting, dim)
+    step_slope: Tensor  # (setting, event, state_dim)
 
 
-class CollapsedChoice:
-    """That log density for the choice family without context; on the CPU, in float64.
+class ChoicePaths:
+    """That density for the choice family without context; on the CPU, in float64.
 
-    A density's `sites` are the duals of the most likely states, (setting, event, D). `cold_shift`
-    is the logit of items without an earlier event.
+    `cold_shift` is the logit of items without an earlier event.
     """
 
     def __init__(self, whitened: Whitened, problem: Problem, cold_shift: float = 0.0) -> None:
@@ -34,7 +44,13 @@ class CollapsedChoice:
         decay, self.growth = elapsed_growth(days, layout.half_life_days)
         self.moves = torch.as_tensor(history.follows())
         start = history.start[np.flatnonzero(history.lengths)]
+        self.first = torch.zeros_like(decay)
+        self.first[start] = decay[start] ** 2  # a path starts at N(0, 1)
         start = np.append(start, len(history)).astype(np.int64)
+        self.moving = self.growth > 0.0  # events before which an interest may have drifted
+        if layout.event_drift:
+            self.moving = self.moving | (self.moves > 0.0)
+        self.moving = self.moving & (self.first == 0.0)
         own, kind = history.item_index.astype(np.int64), history.kind_index.astype(np.int64)
         self.shift = torch.full((int(cold_shift != 0.0),), cold_shift, dtype=torch.float64)
         table = covariate_table(problem)
@@ -42,42 +58,41 @@ class CollapsedChoice:
             table = np.concatenate((table, without_earlier_event(problem)[:, None]), 1)
         self.events = (start, own, kind, decay.numpy(), table)
 
-    def __call__(self, point: Tensor, sites: Sites | None = None) -> Density:
-        """At points (setting, dim)."""
-        dim = self.whitened.layout.state_dim
-        step = max(1, MAX_NUMBERS // (len(self.growth) * dim))
-        values, slopes, after = [], [], []
-        for at in range(0, len(point), step):
-            part = slice(at, at + step)
-            dual = point.new_zeros(len(point[part]), len(self.growth), dim)
-            if sites is not None:
-                dual.copy_(sites[0][part])
-            value, slope = self._look(point[part], dual)
-            values.append(value)
-            slopes.append(slope)
-            after.append(dual)
-        value = torch.cat(values) - 0.5 * (point**2).sum(1)
-        return Density(value, torch.cat(slopes) - point, (torch.cat(after),))
-
-    def _look(self, point: Tensor, dual: Tensor) -> tuple[Tensor, Tensor]:
-        """Log evidence (setting,) and its slope; moves `dual`."""
-        from bayes_interest.model.compiled_choice import evidence_kernel
+    def __call__(self, point: Tensor, step: Tensor) -> Joint:
+        """At points (setting, dim) and steps (setting, event, state_dim)."""
+        from bayes_interest.model.compiled_paths import paths_kernel
 
         here = point.detach().requires_grad_()
-        parts = self._parts(self.whitened.values(here))
+        parts = self._parts(here)
         slopes = [part.new_zeros(part.shape) for part in parts]
-        value = point.new_empty(len(point), len(self.events[0]) - 1)
-        inputs = [part.detach().contiguous() for part in parts]
-        arrays = [part.numpy() for part in (*inputs, dual, value, *slopes)]
-        evidence_kernel(*self.events, *arrays)
+        value, step_slope = point.new_empty(len(point)), point.new_empty(step.shape)
+        _by_settings(paths_kernel, self.events, [*parts, step, value, *slopes, step_slope])
         shared = [(part * slope).sum() for part, slope in zip(parts, slopes, strict=True)]
         (slope,) = torch.autograd.grad(torch.stack(shared).sum(), here)
-        possible = (torch.isfinite(value) & (value <= 0.0)).all(1)  # far out rounding may lead on
-        return torch.where(possible, value.sum(1), -torch.inf), slope
+        value = value - 0.5 * (point**2).sum(1) - 0.5 * (step**2).sum((1, 2))
+        value = torch.where(
+            torch.isfinite(value), value, -torch.inf
+        )  # so far that numbers overflow
+        return Joint(value, slope - point, step_slope - step)
 
-    def _parts(self, values: Globals) -> list[Tensor]:
-        """What the kernel wants of every setting."""
+    def drawn_steps(self, point: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Of paths drawn from Laplace's approximation, (setting, event, state_dim), and the
+        precision that each has given all others.
+        """
+        from bayes_interest.model.compiled_paths import draw_steps_kernel
+
+        parts = self._parts(point)
+        noise, step = (
+            torch.randn(parts[-1].shape, generator=generator, dtype=torch.float64) for _ in range(2)
+        )
+        precision = torch.empty_like(step)
+        _by_settings(draw_steps_kernel, self.events, [*parts, noise, step, precision])
+        return step, precision
+
+    def _parts(self, point: Tensor) -> list[Tensor]:
+        """What the kernels want of every setting."""
         layout = self.whitened.layout
+        values = self.whitened.values(point)
 
         def one(own: Globals) -> tuple[Tensor, Tensor, Tensor]:
             items = item_terms(layout, own, self.features)
@@ -85,13 +100,30 @@ class CollapsedChoice:
 
         vectors, offsets, rho = torch.func.vmap(one)(values)
         drift = torch.exp(2.0 * values["log_drift"])[:, None]
-        variance = self.growth[:, None] * drift
+        variance = self.growth[:, None] * drift + self.first[:, None]
         if "log_event_drift" in values:
             moved = torch.exp(2.0 * values["log_event_drift"])[:, None]
             variance = variance + self.moves[:, None] * moved
+        still = variance == 0.0
+        scale = torch.where(still, 1.0, variance).sqrt() * ~still
         weight = values.get(COVARIATES, vectors.new_zeros(len(vectors), 0))
         weight = torch.cat((weight, self.shift.expand(len(vectors), -1)), 1)
-        return [vectors, offsets, weight, rho, variance]
+        return [vectors, offsets, weight, rho, scale]
+
+
+def _by_settings(
+    kernel: Callable[..., None], events: tuple[np.ndarray, ...], parts: list[Tensor]
+) -> None:
+    """Share out settings, the first axis of all parts, among as many threads as torch would use."""
+    arrays = [part.detach().contiguous().numpy() for part in parts]
+    count = min(torch.get_num_threads(), len(arrays[0]))
+    if count < 2:
+        kernel(*events, *arrays)
+        return
+    edges = np.linspace(0, len(arrays[0]), count + 1).astype(int)
+    with ThreadPoolExecutor(count) as pool:
+        shares = [[part[a:b] for part in arrays] for a, b in pairwise(edges)]
+        list(pool.map(lambda own: kernel(*events, *own), shares))
 
 
 def covariate_table(problem: Problem) -> np.ndarray:
