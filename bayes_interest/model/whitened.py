@@ -83,17 +83,16 @@ class Whitened:
 
     def values(self, point: Tensor) -> Globals:
         """All globals at points (setting, dim): each (setting, *shape)."""
-        found: Globals = torch.func.vmap(self._values)(point)
-        many = {name: value.expand(len(point), *value.shape) for name, value in self.fixed.items()}
-        both = many | found
-        return {name: both[name] for name in self.layout.shapes() if name in both}
-
-    def _values(self, point: Tensor) -> Globals:
-        values, shapes = dict(self.fixed), self.layout.shapes()
+        many, shapes = len(point), self.layout.shapes()
+        found = {name: value.expand(many, *value.shape) for name, value in self.fixed.items()}
+        units = {scale: point.new_zeros(()) for scale in BY_MOMENTS}
         for name, span in self.spans.items():
-            mean, scale = prior(self.layout, name, values, point)
-            values[name] = mean + scale * point[span].reshape(shapes[name])
-        return {name: values[name] for name in self.names}
+            mean, scale = prior(self.layout, name, units, point)
+            value = scale * point[:, span].reshape(many, *shapes[name])
+            if (own := f"log_{name}_scale") in BY_MOMENTS:
+                value = value * found[own].exp().reshape(many, *[1] * len(shapes[name]))
+            found[name] = mean + value
+        return {name: found[name] for name in shapes if name in found}
 
     def point(self, values: Globals) -> Tensor:
         """The point (dim,) of one setting."""
