@@ -70,9 +70,7 @@ class ChoicePaths:
         shared = [(part * slope).sum() for part, slope in zip(parts, slopes, strict=True)]
         (slope,) = torch.autograd.grad(torch.stack(shared).sum(), here)
         value = value - 0.5 * (point**2).sum(1) - 0.5 * (step**2).sum((1, 2))
-        value = torch.where(
-            torch.isfinite(value), value, -torch.inf
-        )  # so far that numbers overflow
+        value = torch.where(torch.isfinite(value), value, -torch.inf)  # far out numbers overflow
         return Joint(value, slope - point, step_slope - step)
 
     def drawn_steps(self, point: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

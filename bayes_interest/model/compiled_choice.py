@@ -173,13 +173,13 @@ def path_kernel(
     n_items = vectors.shape[1]
     y, dual, probs = np.empty((n_steps, dim)), np.zeros((n_steps, dim)), np.empty(base.shape)
     curvature, gain = np.empty((n_steps, dim, dim)), np.empty((n_steps, dim, dim))
-    means, turns, told = np.empty_like(y), np.empty_like(y), np.empty_like(y)
+    means, turns = np.empty_like(y), np.empty_like(y)
     pulled, wide = np.empty((dim, n_items)), np.empty(n_items)
     _mode(base, vectors, rho, own, decay, variance, y, dual, probs, curvature, gain, filtered)
     for t in range(n_steps):
         _moments(probs[t], vectors, rho[t], means[t], curvature[t])
     filter_blocks(decay, variance, curvature, gain, filtered)
-    smooth_covs(decay, curvature, gain, filtered, cov, told)
+    smooth_covs(decay, curvature, gain, filtered, cov)
     for t in range(n_steps):
         _spread(vectors, means[t], cov[t], pulled, wide)
         _turns(probs[t], vectors, rho[t], means[t], wide, turns[t])

@@ -19,9 +19,9 @@ LEAPS, LEAP, SHORTEST = 12, 0.2, 0.7
 FINDING, WANTED, ADAPTING = 0.5, 0.8, 0.5
 """Share of the sweeps in which the length is found, which share of the moves shall be taken, and
 how fast the length follows."""
-METRIC_AT, METRIC_CHAINS, PROBE = (0.0, 0.1, 0.2, 0.3), 2, 0.03
+METRIC_AT, METRIC_CHAINS, PROBE, PIECE = (0.0, 0.1, 0.2, 0.3), 2, 0.03, 64
 """When the metric is found and paths are drawn anew, as shares of the sweeps; from how many chains
-that of the globals is, and the half length of its differences."""
+that of the globals is, the half length of its differences, and how many are taken at once."""
 LEAST_CURVATURE = 1.0  # that of the prior
 
 
@@ -75,8 +75,8 @@ def _metric(density: ChoicePaths, point: Tensor, step: Tensor) -> Tensor:
     dim = point.shape[1]
     probes, total = PROBE * torch.eye(dim, dtype=torch.float64), torch.zeros(dim, dim)
     for own, path in zip(point[:METRIC_CHAINS], step[:METRIC_CHAINS], strict=True):
-        ends = torch.cat((own + probes, own - probes))
-        slope = density(ends, path.expand(2 * dim, -1, -1)).slope
+        ends = torch.cat((own + probes, own - probes)).split(PIECE)
+        slope = torch.cat([density(one, path.expand(len(one), -1, -1)).slope for one in ends])
         total = total + (slope[dim:] - slope[:dim]) / (2.0 * PROBE * min(METRIC_CHAINS, len(point)))
     values, vectors = torch.linalg.eigh(0.5 * (total + total.T))
     cleaned: Tensor = (vectors * values.abs().clamp_min(LEAST_CURVATURE)) @ vectors.T

@@ -8,7 +8,6 @@ Roberts & Skold 2007).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -52,13 +51,6 @@ class Whitened:
         """Numbers that vary."""
         shapes = self.layout.shapes()
         return sum(math.prod(shapes[name]) for name in self.names)
-
-    def mask(self, wanted: Callable[[str], bool]) -> Tensor:
-        """1 where a number belongs to a parameter that is wanted, (dim,)."""
-        found = torch.zeros(self.dim)
-        for name, span in self.spans.items():
-            found[span] = float(wanted(name))
-        return found
 
     @cached_property
     def spans(self) -> dict[str, slice]:

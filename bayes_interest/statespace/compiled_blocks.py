@@ -108,13 +108,9 @@ def smooth_means(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def smooth_covs(
-    decay: Array, curvature: Array, gain: Array, cov: Array, out: Array, told: Array
-) -> None:
-    """Fill the smoothed covariances (step, D, D) and `told`, the diagonals of the information that
-    this and later steps have on the state before each (step, D).
-    """
-    n_steps, dim = told.shape
+def smooth_covs(decay: Array, curvature: Array, gain: Array, cov: Array, out: Array) -> None:
+    """Fill the smoothed covariances (step, D, D), after `filter_blocks`."""
+    n_steps, dim = out.shape[:2]
     after, work = np.zeros((dim, dim)), np.empty((dim, dim))
     for t in range(n_steps - 1, -1, -1):
         for d in range(dim):
@@ -137,7 +133,6 @@ def smooth_covs(
                 after[d, e] = 0.0
                 for k in range(dim):
                     after[d, e] += gain[t, k, d] * work[k, e]
-            told[t, d] = after[d, d]
         for d in range(dim):
             for e in range(d + 1):
                 both = 0.5 * decay[t] * decay[t] * (after[d, e] + after[e, d])
