@@ -184,7 +184,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="prove that it runs")
     options = parser.parse_args()
     sizes = {"quick": 2} if options.quick else WORLDS
-    options.work.mkdir(parents=True, exist_ok=True)
+    for folder in (options.work, options.out.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     for size, most in sizes.items():
         if size in WORLDS and size not in options.sizes:
             continue

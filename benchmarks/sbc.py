@@ -85,6 +85,7 @@ def main() -> None:
     options = parser.parse_args()
     if set(options.cases) != set(CASES) and Path(options.out) == OUT:
         parser.error("a page of some cases alone would replace that of all: give --out, too")
+    Path(options.out).mkdir(parents=True, exist_ok=True)
     design = Design()
     text = HEAD.format(
         users=design.n_users, steps=design.n_steps, items=design.n_items, days=design.days,

@@ -64,6 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: proves that it runs")
     options = parser.parse_args(arguments)
+    Path(options.out).mkdir(parents=True, exist_ok=True)
     found = {}
     for name, case in CASES.items():
         wanted = not options.only or name in options.only
