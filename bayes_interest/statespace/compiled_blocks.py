@@ -17,9 +17,9 @@ FAST = {"reassoc", "contract", "nsz"}
 
 
 @njit(cache=True, nogil=True)
-def _invert(matrix: Array, inverse: Array) -> float:
-    """By elimination with pivots, in place of `matrix`; returns the logarithm of |det|."""
-    dim, log_det = len(matrix), 0.0
+def _invert(matrix: Array, inverse: Array) -> None:
+    """By elimination with pivots, in place of `matrix`."""
+    dim = len(matrix)
     inverse[:] = 0.0
     for i in range(dim):
         inverse[i, i] = 1.0
@@ -33,7 +33,6 @@ def _invert(matrix: Array, inverse: Array) -> float:
                 matrix[i, k], matrix[top, k] = matrix[top, k], matrix[i, k]
                 inverse[i, k], inverse[top, k] = inverse[top, k], inverse[i, k]
         pivot = matrix[i, i]
-        log_det += np.log(abs(pivot))
         for k in range(dim):
             matrix[i, k] /= pivot
             inverse[i, k] /= pivot
@@ -43,17 +42,13 @@ def _invert(matrix: Array, inverse: Array) -> float:
                 for k in range(dim):
                     matrix[j, k] -= factor * matrix[i, k]
                     inverse[j, k] -= factor * inverse[i, k]
-    return log_det
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def filter_blocks(
-    decay: Array, variance: Array, curvature: Array, gain: Array, cov: Array
-) -> float:
-    """Fill `gain` G = (1 + P- W)^-1 and `cov` P = G P- of each step; returns log|1 + K W|."""
+def filter_blocks(decay: Array, variance: Array, curvature: Array, gain: Array, cov: Array) -> None:
+    """Fill `gain` G = (1 + P- W)^-1 and `cov` P = G P- of each step."""
     n_steps, dim = variance.shape
     before, work = np.eye(dim), np.empty((dim, dim))
-    log_det = 0.0
     for t in range(n_steps):
         for d in range(dim):
             for e in range(dim):
@@ -64,7 +59,7 @@ def filter_blocks(
                 work[d, e] = 1.0 if d == e else 0.0
                 for k in range(dim):
                     work[d, e] += before[d, k] * curvature[t, k, e]
-        log_det += _invert(work, gain[t])
+        _invert(work, gain[t])
         for d in range(dim):
             for e in range(dim):
                 cov[t, d, e] = 0.0
@@ -73,7 +68,6 @@ def filter_blocks(
         for d in range(dim):
             for e in range(dim):
                 before[d, e] = 0.5 * (cov[t, d, e] + cov[t, e, d])
-    return log_det
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

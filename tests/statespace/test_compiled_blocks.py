@@ -26,10 +26,10 @@ def test_against_dense_algebra() -> None:
     curvature[5] = 0.0  # nothing was seen
     linear, dual = rng.standard_normal((2, STEPS, DIM))
     gain, cov, smoothed = np.empty((3, STEPS, DIM, DIM))
-    mean, told, ahead, states = np.empty((4, STEPS, DIM))
-    log_det = filter_blocks(decay, variance, curvature, gain, cov)
+    mean, ahead, states = np.empty((3, STEPS, DIM))
+    filter_blocks(decay, variance, curvature, gain, cov)
     smooth_means(decay, curvature, gain, cov, linear, mean)
-    smooth_covs(decay, curvature, gain, cov, smoothed, told)
+    smooth_covs(decay, curvature, gain, cov, smoothed)
     states_of(decay, variance, dual, ahead, states)
 
     size = STEPS * DIM
@@ -37,7 +37,6 @@ def test_against_dense_algebra() -> None:
     prior = prior.reshape(size, size).numpy()
     inner = torch.block_diag(*torch.as_tensor(curvature)).numpy()
     dense = np.linalg.solve(np.eye(size) + prior @ inner, prior)
-    np.testing.assert_allclose(log_det, np.linalg.slogdet(np.eye(size) + prior @ inner)[1])
     np.testing.assert_allclose(mean.ravel(), dense @ linear.ravel())
     for step in range(STEPS):
         own = slice(step * DIM, (step + 1) * DIM)
@@ -46,11 +45,3 @@ def test_against_dense_algebra() -> None:
     again = np.empty((STEPS, DIM))
     told_forward(decay, dual, again)
     np.testing.assert_array_equal(again, ahead)
-    # What later steps tell is how the log determinant moves with the variance before each.
-    for step, dim in ((1, 0), (4, 2), (6, 1)):
-        ends = []
-        for move in (1e-5, -1e-5):
-            other = variance.copy()
-            other[step, dim] += move
-            ends.append(filter_blocks(decay, other, curvature, gain.copy(), cov.copy()))
-        np.testing.assert_allclose(told[step, dim], (ends[0] - ends[1]) / 2e-5, rtol=1e-5)
