@@ -93,6 +93,7 @@ class ChoicePaths:
         values = self.whitened.values(point)
 
         def one(own: Globals) -> tuple[Tensor, Tensor, Tensor]:
+            """Vectors and offsets of all items, reliabilities of all kinds, at one setting."""
             items = item_terms(layout, own, self.features)
             return items.vectors.T, items.offsets, reliability(own, torch.arange(layout.n_kinds))
 

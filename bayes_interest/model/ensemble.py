@@ -1,7 +1,7 @@
 """Draws of the globals of choices, users' paths drawn beside them.
 
 Hamiltonian Monte Carlo on the joint density of both, many chains at once (Neal 2011). Nothing is
-approximate in it, and it takes no filter: it costs far less than a density of the globals alone.
+approximate in that density, and it takes no filter.
 """
 
 from __future__ import annotations

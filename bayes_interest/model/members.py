@@ -70,6 +70,7 @@ def draws_all(problem: Problem) -> bool:
 
 
 def _choice_work(problem: Problem) -> float:
+    """Operations of the density for one draw, and the metric's share where parameters are many."""
     layout = _spanned(problem.layout)
     each = ITEM_WORK + layout.state_dim + len(layout.kinds.names)
     work = len(problem.history) * layout.n_items * each

@@ -104,6 +104,7 @@ def chains_at(whitened: Whitened, features: Tensor, batch: Batch, point: Tensor)
         return tensor.expand(many, *batch.mask.shape).reshape(-1, batch.mask.shape[1])
 
     def one(own: Globals) -> tuple[Tensor, Tensor]:
+        """Vectors and offsets of the events' items at one setting."""
         items = item_terms(layout, own, features)
         rho, offset = reliability(own, batch.kind), items.offsets[batch.item]
         if COVARIATES in own:
