@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.polynomial.hermite_e import hermegauss
 from torch import Tensor
 
 from bayes_interest.events.history import History
@@ -299,3 +300,37 @@ def choice_mode(
         state = 0.7 * state + 0.3 * (cov @ dual)
     fit = table[torch.arange(n), chosen][rho > 0.0].sum()
     return state.reshape(n, dim), dual.reshape(n, dim), fit, curve
+
+
+def matched_choices(
+    fixed: Tensor, rho: Tensor, vectors: Tensor, chosen: Tensor, cov: Tensor, n_nodes: int = 16
+) -> tuple[Tensor, Tensor]:
+    """Slowly: one user's states, mean (step, D) and covariance (step * D, step * D), by expectation
+    propagation: one site after the other, its moments on a grid of `n_nodes` per dimension.
+
+    As `choice_mode`: logits are `fixed + rho states . vectors`.
+    """
+    n, dim = len(fixed), vectors.shape[1]
+    line, share = (torch.as_tensor(part) for part in hermegauss(n_nodes))
+    grid = torch.cartesian_prod(*[line] * dim).reshape(-1, dim)
+    weight = torch.cartesian_prod(*[share] * dim).reshape(-1, dim).prod(1)
+    eye = torch.eye(n * dim, dtype=fixed.dtype)
+    site, linear = torch.zeros_like(cov), cov.new_zeros(n * dim)
+    for _ in range(12):
+        for t in range(n):
+            if rho[t] == 0.0:
+                continue
+            own = slice(t * dim, (t + 1) * dim)
+            without, rest = site.clone(), linear.clone()
+            without[own, own], rest[own] = 0.0, 0.0
+            among = torch.linalg.solve(eye + cov @ without, cov)
+            near, about = among[own, own], (among @ rest)[own]
+            state = about + grid @ torch.linalg.cholesky(near).T
+            table = (fixed[t] + rho[t] * (state @ vectors.T)).log_softmax(1)[:, chosen[t]]
+            given = weight * table.exp() / (weight @ table.exp())
+            mean = given @ state
+            inner = torch.linalg.inv((given[:, None] * (state - mean)).T @ (state - mean))
+            before = torch.linalg.inv(near)
+            site[own, own], linear[own] = inner - before, inner @ mean - before @ about
+    joint = torch.linalg.solve(eye + cov @ site, cov)
+    return (joint @ linear).reshape(n, dim), joint

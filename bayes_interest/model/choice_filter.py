@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bayes_interest.model.batch import EventTensors
+from bayes_interest.model.cubature import normal_points
 from bayes_interest.model.filtering import Belief, ChoiceForecasts
 from bayes_interest.model.parameters import Globals, Items, Layout, reliability
 from bayes_interest.statespace.kalman import as_array
@@ -76,5 +77,5 @@ def _filtered(
                  for part in (belief.mean, belief.cov))  # fmt: skip
     out = [mean.new_zeros(n_events, *shape) for shape in ((dim,), (dim, dim), ())]
     arrays = [part.numpy() for part in (mean, cov, *out)]
-    choice_filter_kernel(start.astype(np.int64), *told, *arrays)
+    choice_filter_kernel(start.astype(np.int64), *told, normal_points(dim), *arrays)
     return ChoiceForecasts(*(part.to(like) for part in out)), Belief(mean.to(like), cov.to(like))

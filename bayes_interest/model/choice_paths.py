@@ -1,7 +1,6 @@
 """Choices, whitened globals and users' paths: their log joint density, and one user's states.
 
-A path is made of independent standard normal steps, `y_t = decay_t y_(t-1) + scale_t step_t`. Given
-the globals, Laplace's approximation tells where paths are: choices are log-concave in them.
+A path is made of independent standard normal steps, `y_t = decay_t y_(t-1) + scale_t step_t`.
 """
 
 from __future__ import annotations
@@ -15,11 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bayes_interest.model.cubature import normal_points
 from bayes_interest.model.parameters import COVARIATES, Globals, item_terms, reliability
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import Whitened
 from bayes_interest.statespace.kalman import as_array
 from bayes_interest.statespace.random_walk import Transition, elapsed_growth
+
+MATCH_WORK = 200_000_000
+"""Points times steps times items up to which the sites of a path are matched: seconds."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +150,10 @@ def without_earlier_event(problem: Problem) -> np.ndarray:
 def smoothed_choices(
     base: Tensor, vectors: Tensor, rho: Tensor, chosen: Tensor, walk: Transition
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One user's states given all choices, at known globals; see `path_kernel`.
+    """One user's states given all choices, at known globals; see `compiled_choice_states`.
 
-    Returns float64 means (step, D), covariances (step, D, D), and those given what came up to the
-    step.
+    Sites are matched up to `MATCH_WORK` and `MAX_DIM`, above they are Laplace's. Returns float64
+    means (step, D), covariances (step, D, D), and those given what came up to the step.
 
     Args:
         base: logits but for the states' part, (step, item).
@@ -159,14 +162,16 @@ def smoothed_choices(
         chosen: positions of the chosen items, (step,).
         walk: that leads to each step, of one user.
     """
-    from bayes_interest.model.compiled_choice import path_kernel
+    from bayes_interest.model.compiled_choice_states import path_kernel
 
     shape = len(base), vectors.shape[1]
     real = [part.detach().cpu().double() for part in (base, rho, walk.decay[0, :, 0], vectors.T)]
     logits, scale, decay, x = (as_array(part) for part in real)
     variance = as_array(walk.variance[0].detach().cpu().double())
     out = [torch.zeros(*shape, *more, dtype=torch.float64) for more in ((), shape[1:], shape[1:])]
-    own = as_array(chosen.cpu().long())
-    path_kernel(logits, own, scale, decay, x, variance, *(part.numpy() for part in out))
+    own, points = as_array(chosen.cpu().long()), normal_points(len(x))
+    if len(points) * logits.size > MATCH_WORK:
+        points = points[:0]
+    path_kernel(logits, own, scale, decay, x, variance, points, *(part.numpy() for part in out))
     mean, cov, filtered = out
     return mean, cov, filtered

@@ -1,9 +1,4 @@
-"""Laplace's approximation of users' paths given their choices, as compiled CPU loops.
-
-With r = K^-1 y the dual of the most likely states y, K their prior covariance, W_t the curvature
-of each choice and S = (K^-1 + W)^-1, the mean is `y + u`, where u = S v with
-`v_t = -1/2 d tr(S_t W_t) / d y_t` (Lindley 1980).
-"""
+"""The most likely path of a user given all choices, as compiled CPU loops."""
 
 from __future__ import annotations
 
@@ -17,7 +12,6 @@ from bayes_interest.statespace.compiled_blocks import (
     FAST,
     Array,
     filter_blocks,
-    smooth_covs,
     smooth_means,
     states_of,
 )
@@ -129,61 +123,3 @@ def _mode(
         if size * far < TOLERANCE:
             break
     return best
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _spread(vectors: Array, mean: Array, cov: Array, pulled: Array, wide: Array) -> None:
-    """Fill `S (x - e)` (D, item) and `(x - e) S (x - e)` (item,)."""
-    dim, n_items = vectors.shape
-    wide[:] = 0.0
-    for d in range(dim):
-        for i in range(n_items):
-            pulled[d, i] = 0.0
-        for e in range(dim):
-            for i in range(n_items):
-                pulled[d, i] += cov[d, e] * (vectors[e, i] - mean[e])
-        for i in range(n_items):
-            wide[i] += pulled[d, i] * (vectors[d, i] - mean[d])
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _turns(probs: Array, vectors: Array, rho: Any, mean: Array, wide: Array, out: Array) -> None:
-    """`-1/2 d tr(S W) / d y`: the third moment of the vectors under the softmax."""
-    dim, n_items = vectors.shape
-    for d in range(dim):
-        total = 0.0
-        for i in range(n_items):
-            total += probs[i] * wide[i] * (vectors[d, i] - mean[d])
-        out[d] = -0.5 * rho**3 * total
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def path_kernel(
-    base: Array, own: Array, rho: Array, decay: Array, vectors: Array, variance: Array,
-    mean: Array, cov: Array, filtered: Array,
-) -> None:  # fmt: skip
-    """One user's states given all choices: mean (step, D) and covariances (step, D, D), and the
-    covariances given what came up to the step.
-
-    Logits are `rho (base + y . vectors)` with base (step, item), rho (step,), 0 where nothing was
-    chosen, and vectors (D, item). The mean is the mode and `u`, the first correction by third
-    derivatives (Lindley 1980).
-    """
-    n_steps, dim = mean.shape
-    n_items = vectors.shape[1]
-    y, dual, probs = np.empty((n_steps, dim)), np.zeros((n_steps, dim)), np.empty(base.shape)
-    curvature, gain = np.empty((n_steps, dim, dim)), np.empty((n_steps, dim, dim))
-    means, turns = np.empty_like(y), np.empty_like(y)
-    pulled, wide = np.empty((dim, n_items)), np.empty(n_items)
-    _mode(base, vectors, rho, own, decay, variance, y, dual, probs, curvature, gain, filtered)
-    for t in range(n_steps):
-        _moments(probs[t], vectors, rho[t], means[t], curvature[t])
-    filter_blocks(decay, variance, curvature, gain, filtered)
-    smooth_covs(decay, curvature, gain, filtered, cov)
-    for t in range(n_steps):
-        _spread(vectors, means[t], cov[t], pulled, wide)
-        _turns(probs[t], vectors, rho[t], means[t], wide, turns[t])
-    smooth_means(decay, curvature, gain, filtered, turns, mean)
-    for t in range(n_steps):
-        for d in range(dim):
-            mean[t, d] += y[t, d]

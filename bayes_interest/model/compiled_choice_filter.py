@@ -5,30 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from bayes_interest.model.compiled_choice import _softmax, path_kernel
-from bayes_interest.statespace.compiled_blocks import FAST, Array
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _root(cov: Array, root: Array) -> None:
-    """Cholesky's lower root of a covariance that may be singular."""
-    dim = len(cov)
-    root[:] = 0.0
-    for i in range(dim):
-        for j in range(i + 1):
-            rest = cov[i, j]
-            for k in range(j):
-                rest -= root[i, k] * root[j, k]
-            if i == j:
-                root[i, i] = np.sqrt(max(rest, 0.0))
-            elif root[j, j] > 0.0:
-                root[i, j] = rest / root[j, j]
+from bayes_interest.model.compiled_choice import _softmax
+from bayes_interest.model.compiled_choice_states import path_kernel
+from bayes_interest.statespace.compiled_blocks import FAST, Array, root_of
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def choice_filter_kernel(
     start: Array, own: Array, absorb: Array, rho: Array, decay: Array, variance: Array,
-    moved: Array, base: Array, vectors: Array, mean: Array, cov: Array,
+    moved: Array, base: Array, vectors: Array, points: Array, mean: Array, cov: Array,
     before_mean: Array, before_cov: Array, log_prob: Array,
 ) -> None:  # fmt: skip
     """Move `mean` (user, D) and `cov` (user, D, D) past all events, and fill what was believed
@@ -61,7 +46,7 @@ def choice_filter_kernel(
                 for d in range(dim):
                     p[d, d] -= moved[t, d]
                 continue
-            _root(p, root)
+            root_of(p, root)
             for i in range(n_items):
                 logits[0, i] = base[t, i]
             for d in range(dim):
@@ -72,7 +57,16 @@ def choice_filter_kernel(
                     for i in range(n_items):
                         turned[d, i] += root[e, d] * vectors[e, i]
             path_kernel(
-                logits, own[t : t + 1], rho[t : t + 1], still, turned, nothing, step, spread, told
+                logits,
+                own[t : t + 1],
+                rho[t : t + 1],
+                still,
+                turned,
+                nothing,
+                points,
+                step,
+                spread,
+                told,
             )
             for d in range(dim):
                 for e in range(dim):

@@ -6,8 +6,13 @@ import numpy as np
 from numba import njit
 
 from bayes_interest.model.compiled_choice import _mode, _moments, _softmax
-from bayes_interest.model.compiled_choice_filter import _root
-from bayes_interest.statespace.compiled_blocks import FAST, Array, filter_blocks, smooth_means
+from bayes_interest.statespace.compiled_blocks import (
+    FAST,
+    Array,
+    filter_blocks,
+    root_of,
+    smooth_means,
+)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -134,7 +139,7 @@ def draw_steps_kernel(
             filter_blocks(a, q, curvature[:n], gain[:n], cov[:n])
             for t in range(n):
                 event = begin + t
-                _root(curvature[t], root)
+                root_of(curvature[t], root)
                 for d in range(dim):
                     path[t, d] = scale[s, event, d] * step[s, event, d]
                     if t > 0:

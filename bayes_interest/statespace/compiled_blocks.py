@@ -14,6 +14,7 @@ from numba import njit
 
 Array = np.ndarray[Any, Any]
 FAST = {"reassoc", "contract", "nsz"}
+ROUNDING = 1e-9
 
 
 @njit(cache=True, nogil=True)
@@ -42,6 +43,53 @@ def _invert(matrix: Array, inverse: Array) -> None:
                 for k in range(dim):
                     matrix[j, k] -= factor * matrix[i, k]
                     inverse[j, k] -= factor * inverse[i, k]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def root_of(cov: Array, root: Array) -> None:
+    """Cholesky's lower root of a covariance that may be singular."""
+    dim = len(cov)
+    root[:] = 0.0
+    for i in range(dim):
+        for j in range(i + 1):
+            rest = cov[i, j]
+            for k in range(j):
+                rest -= root[i, k] * root[j, k]
+            if i == j:
+                root[i, i] = np.sqrt(max(rest, 0.0))
+            elif root[j, j] > 0.0:
+                root[i, j] = rest / root[j, j]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def is_positive(matrix: Array, root: Array) -> bool:
+    """Whether it has Cholesky's root, but for rounding; fills it."""
+    top = 0.0
+    for d in range(len(matrix)):
+        top = max(top, abs(matrix[d, d]))
+    root_of(matrix, root)
+    for i in range(len(matrix)):
+        for j in range(i + 1):
+            rest = matrix[i, j]
+            for k in range(j + 1):
+                rest -= root[i, k] * root[j, k]
+            if abs(rest) > ROUNDING * top:
+                return False
+    return True
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def invert_root(root: Array, inverse: Array) -> None:
+    """Of a lower triangle without a zero on its diagonal."""
+    dim = len(root)
+    inverse[:] = 0.0
+    for i in range(dim):
+        inverse[i, i] = 1.0 / root[i, i]
+        for j in range(i):
+            total = 0.0
+            for k in range(j, i):
+                total -= root[i, k] * inverse[k, j]
+            inverse[i, j] = total / root[i, i]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
