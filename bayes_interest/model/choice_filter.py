@@ -29,8 +29,8 @@ def filter_choices(
 ) -> tuple[ChoiceForecasts, Belief]:
     """Filter events that lie user by user, those of user u from `start[u]` on.
 
-    A choice's Gaussian is Laplace's, its mean corrected by third derivatives. On the CPU, in
-    float64; forecasts are (event, ...).
+    After a choice a state has its exact mean and covariance but for cubature (up to `MAX_DIM`
+    dimensions; above, Laplace's). On the CPU, in float64; forecasts are (event, ...).
 
     Args:
         layout: without a context.

@@ -6,7 +6,7 @@ u = S v with `v_t = -1/2 d tr(S_t W_t) / d y_t` (Lindley 1980).
 
 From there expectation propagation (Minka 2001), all steps of a path at once: each choice's site
 `exp(h_t . y_t - y_t . W_t y_t / 2)` is set so that the state at its step has the mean and
-covariance that it has with the choice itself in the site's place.
+covariance that it has with the choice itself in the site's place, found by cubature.
 """
 
 from __future__ import annotations

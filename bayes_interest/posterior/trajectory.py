@@ -146,7 +146,7 @@ def _smooth_scalar(posterior: Posterior, batch: Batch) -> tuple[Tensor, Tensor, 
 def _smooth_choice(
     posterior: Posterior, batch: Batch, rows: CandidateRows, positions: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As above, by Laplace's approximation with its first correction; of long paths, by draws."""
+    """As above, by expectation propagation with full covariances; of long paths, by draws."""
     n_steps, dim = batch.mask.shape[1], posterior.layout.state_dim
     if n_steps * posterior.layout.n_items * dim**2 > MAX_WORK:
         return _smooth_by_draws(posterior, batch, rows, positions)

@@ -25,8 +25,7 @@ CASES: dict[str, StatesCase | JointCase] = {
     **{name: StatesCase(name, KNOWN) for name in FAMILIES},
     **{f"{name}, 500 steps": StatesCase(name, LONG) for name in FAMILIES},
     **{f"choice, {size.state_dim} dims": StatesCase("choice", size) for size in FEWER_DIMS},
-    "bernoulli, joint": JointCase("bernoulli"),
-    "rating, joint": JointCase("rating"),
+    **{f"{name}, joint": JointCase(name) for name in FAMILIES},
 }
 
 

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numba import njit
 
+BINARY, LEVELS, CHOICE = 0, 1, 2
+
 
 @njit(cache=True)
 def potential(  # type: ignore[no-untyped-def]
@@ -15,22 +17,23 @@ def potential(  # type: ignore[no-untyped-def]
     """Minus log density at point (dim,) and innovation (user, step); fills both slopes.
 
     `given` is centre, spread (dim,), scaled features (item, E), item, outcome (user, step), root
-    gaps (user, step) and whether outcomes are levels.
+    gaps (user, step) and the family.
     """
-    centre, spread, features, item, outcome, root_gap, levels = given
+    centre, spread, features, item, outcome, root_gap, family = given
     flat = centre + spread * point
-    n_cuts = len(flat) - _places(*features.shape)[-1]
-    x, b = _items(flat, features, levels)
+    last = min(_places(*features.shape)[-1], len(flat))
+    n_cuts = len(flat) - last
+    x, b = _items(flat, features, family)
     pulls = np.zeros_like(x), np.zeros_like(b), np.zeros(n_cuts)
     slope = np.zeros(len(flat))
-    drift, cuts = math.exp(flat[0]), _cuts(flat[-n_cuts:], levels)
+    drift, cuts = math.exp(flat[0]), _cuts(flat[last:], family)
     log_prob = 0.0
     for u in range(len(item)):
         user = item[u], outcome[u], root_gap[u], innovation[u]
-        found = _user(x, b, cuts, drift, user, pulls, slope_innovation[u])
+        found = _user(x, b, cuts, family, drift, user, pulls, slope_innovation[u])
         log_prob += found[0]
         slope[0] += found[1]
-    _collect(flat, x, features, levels, pulls, slope)
+    _collect(flat, x, features, family, pulls, slope)
     slope_point[:] = point - spread * slope
     return 0.5 * ((point**2).sum() + (innovation**2).sum()) - log_prob
 
@@ -38,7 +41,8 @@ def potential(  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _places(n_items, n_embed):  # type: ignore[no-untyped-def]
     """Where in a point: weight, offset weight, offset scale, offset, mean, residual scale,
-    residual, intercept, and the bias or the cuts; the log drift comes first.
+    residual, intercept, and the bias or the cuts; the log drift comes first. Of choice the
+    residual is the last.
     """
     scale = 1 + 2 * n_embed
     mean = scale + 1 + n_items
@@ -47,35 +51,37 @@ def _places(n_items, n_embed):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _items(flat, features, levels):  # type: ignore[no-untyped-def]
+def _items(flat, features, family):  # type: ignore[no-untyped-def]
     """Vectors and offsets, (item,) each."""
     places = _places(*features.shape)
     weight, offset_weight, offset_scale, offset, mean, scale, residual, intercept, last = places
     n_items, n_embed = features.shape
-    x = flat[intercept] + math.exp(flat[scale]) * flat[residual : residual + n_items]
+    x = math.exp(flat[scale]) * flat[residual : residual + n_items]
+    if family != CHOICE:
+        x += flat[intercept]
     b = math.exp(flat[offset_scale]) * flat[offset : offset + n_items]
     for i in range(n_items):
         for e in range(n_embed):
             x[i] += features[i, e] * flat[weight + e]
             b[i] += features[i, e] * flat[offset_weight + e]
         b[i] += x[i] * flat[mean]
-        if not levels:
+        if family == BINARY:
             b[i] += flat[last]
     return x, b
 
 
 @njit(cache=True)
-def _cuts(raw, levels):  # type: ignore[no-untyped-def]
+def _cuts(raw, family):  # type: ignore[no-untyped-def]
     """Cut points from the first and the logarithms of their gaps."""
     cuts = raw.copy()
-    if levels:
+    if family == LEVELS:
         for k in range(1, len(cuts)):
             cuts[k] = cuts[k - 1] + math.exp(raw[k])
     return cuts
 
 
 @njit(cache=True)
-def _user(x, b, cuts, drift, user, pulls, slope):  # type: ignore[no-untyped-def]
+def _user(x, b, cuts, family, drift, user, pulls, slope):  # type: ignore[no-untyped-def]
     """Log probability of a user's outcomes and its derivative in the log drift.
 
     Adds to the slopes of items and cuts in `pulls`, and fills that of the potential in the
@@ -87,8 +93,12 @@ def _user(x, b, cuts, drift, user, pulls, slope):  # type: ignore[no-untyped-def
     for t in range(len(item)):
         state += innovation[t] * (1.0 if t == 0 else drift * root_gap[t])
         i = item[t]
+        if family == CHOICE:
+            found, pull[t] = _choice(x, b, state, i, dx, db)
+            log_prob += found
+            continue
         a = x[i] * state + b[i]
-        if len(cuts) > 1:
+        if family == LEVELS:
             found, da = _level(a, cuts, outcome[t], dcut)
         else:
             found, da = _binary(a, outcome[t])
@@ -107,7 +117,7 @@ def _user(x, b, cuts, drift, user, pulls, slope):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True)
-def _collect(flat, x, features, levels, pulls, slope):  # type: ignore[no-untyped-def]
+def _collect(flat, x, features, family, pulls, slope):  # type: ignore[no-untyped-def]
     """Slopes of the log probability in the globals from those in items and cuts."""
     places = _places(*features.shape)
     weight, offset_weight, offset_scale, offset, mean, scale, residual, intercept, last = places
@@ -115,7 +125,8 @@ def _collect(flat, x, features, levels, pulls, slope):  # type: ignore[no-untype
     dx, db, dcut = pulls
     slope[mean] = (db * x).sum()
     dx += db * flat[mean]
-    slope[intercept] = dx.sum()
+    if family != CHOICE:
+        slope[intercept] = dx.sum()
     effects = ((residual, scale, dx), (offset, offset_scale, db))
     for place, size, pull in effects:
         grown = math.exp(flat[size]) * pull
@@ -124,13 +135,27 @@ def _collect(flat, x, features, levels, pulls, slope):  # type: ignore[no-untype
     for e in range(n_embed):
         slope[weight + e] = (features[:, e] * dx).sum()
         slope[offset_weight + e] = (features[:, e] * db).sum()
-    if not levels:
+    if family == BINARY:
         slope[last] = db.sum()
+    if family != LEVELS:
         return
     later = 0.0
     for k in range(len(dcut) - 1, -1, -1):
         later += dcut[k]
         slope[last + k] = later if k == 0 else later * math.exp(flat[last + k])
+
+
+@njit(cache=True)
+def _choice(x, b, state, own, dx, db):  # type: ignore[no-untyped-def]
+    """Log probability of the item chosen and its derivative in the state; adds to the items'."""
+    logits = x * state + b
+    probs = np.exp(logits - logits.max())
+    probs /= probs.sum()
+    dx -= probs * state
+    db -= probs
+    dx[own] += state
+    db[own] += 1.0
+    return math.log(probs[own]), x[own] - (probs * x).sum()
 
 
 @njit(cache=True)

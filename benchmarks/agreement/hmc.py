@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.agreement.compiled import moves, placed_potential
+from benchmarks.agreement.compiled import BINARY, CHOICE, LEVELS, moves, placed_potential
 from benchmarks.agreement.nuts import START_SD, Coordinates, JointDensity
 
+FAMILIES = {"bernoulli": BINARY, "rating": LEVELS, "choice": CHOICE}
 FEWEST, MOST = 4, 14
 TARGET, PACE, START_LEAP = 0.8, 0.5, 0.1
 N_WINDOWS = 10
@@ -30,7 +31,7 @@ def given_arrays(density: JointDensity) -> tuple[Any, ...]:
     layout, batch = density.design.layout, density.design.batch
     assert layout.state_dim == 1
     assert layout.half_life_days is None
-    assert layout.emission == "bernoulli" or layout.n_levels > 2
+    assert layout.emission != "rating" or layout.n_levels > 2
     assert bool(batch.mask.all())
     return (
         density.centre.numpy(),
@@ -39,7 +40,7 @@ def given_arrays(density: JointDensity) -> tuple[Any, ...]:
         batch.item.numpy(),
         batch.outcome.numpy(),
         batch.elapsed_days.sqrt().numpy(),
-        layout.emission == "rating",
+        FAMILIES[layout.emission],
     )
 
 

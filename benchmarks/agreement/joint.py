@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from bayes_interest.emissions.ordered import increasing_cuts
-from bayes_interest.evaluation.sbc import RUN_FIT
-from bayes_interest.model.elbo import fit_chains
+from bayes_interest.evaluation.sbc import RUN_FIT, smoothed_of_choice, smoothed_of_scalar
 from bayes_interest.model.fit import fit_globals
 from bayes_interest.model.members import drawn_points, draws_all
 from bayes_interest.model.parameters import Globals, item_terms
@@ -142,7 +141,10 @@ def of_chains(
 
 
 def predictors(world: World, values: Globals, state: Tensor) -> Tensor:
-    """Interest (draw, user, step, item) at states (draw, user, step)."""
+    """Interest (draw, user, step, item) at states (draw, user, step).
+
+    Of choice, where only differences count, less that in the average item.
+    """
     x, b = _looked_at_terms(world, values)
     return x[:, None, None] * state[..., None] + b[:, None, None]
 
@@ -156,6 +158,8 @@ def _looked_at_terms(world: World, values: Globals) -> tuple[Tensor, Tensor]:
         return items.vectors[:, 0], items.offsets
 
     vectors, offsets = torch.func.vmap(one)(values)
+    if layout.emission == "choice":
+        vectors, offsets = (part - part.mean(1, keepdim=True) for part in (vectors, offsets))
     items = looked_at(world)
     return vectors[:, items], offsets[:, items]
 
@@ -173,7 +177,7 @@ def shared(values: Globals) -> dict[str, Tensor]:
     found["log residual scale"] = values["log_residual_scale"]
     if "bias" in values:
         found["bias"] = values["bias"]
-    else:
+    elif "raw_cuts" in values:
         cuts = increasing_cuts(values["raw_cuts"])
         found |= {f"cut {place + 1}": cuts[:, place] for place in range(cuts.shape[1])}
     return {name: value[:, None] for name, value in found.items()}
@@ -191,13 +195,14 @@ def our_posterior(world: World, n_draws: int) -> Found:
         pyro.set_rng_seed(0)
         start = fit_globals(problem, replace(RUN_FIT, seed=0)).values
         whitened, point = drawn_points(problem, start, n_draws, 0)
-    batch, features = world.design.batch.to(torch.float32), world.design.features.float()
-    chains = chains_at(whitened, features, batch, point)
-    smoothed = fit_chains(chains, None, n_steps=100, tolerance=1e-4, full=True).smoothed
-    assert smoothed.cov is not None
+    batch, found = world.design.batch.to(torch.float32), whitened.values(point)
+    if layout.emission == "choice":
+        mean, cov = smoothed_of_choice(layout, features, batch, found)
+    else:
+        mean, cov = smoothed_of_scalar(chains_at(whitened, features, batch, point), "smoother")
     shape = (len(point), *batch.mask.shape)
-    values = {name: value.double() for name, value in whitened.values(point).items()}
-    mean, var = smoothed.mean[..., 0].reshape(shape), smoothed.cov[..., 0, 0].reshape(shape)
+    values = {name: value.double() for name, value in found.items()}
+    mean, var = mean[..., 0].reshape(shape), cov[..., 0, 0].reshape(shape)
     interest = predictors(world, values, mean.double())
     own = _looked_at_terms(world, values)[0][:, None, None] ** 2 * var.double()[..., None]
     return Found(Moments.of(interest, own), moments_of(shared(values)))

@@ -43,9 +43,9 @@ KNOWN = f"""
 
 {N_ITEMS} items, texts of {EMBED_DIM} dimensions, {N_LEVELS} rating levels; drift per sqrt day
 from 0.08 in the first to 0.37 in the last state dimension. NUTS on the innovations, two chains.
-Choices: "Laplace" is what `trajectory` does, with the first correction of the mean; "12 draws" what
-it does among so many items that this would take long: the guide of the fit, without correlation
-between dimensions, each step of its sites at one draw of the states.
+Choices: "matched" is what `trajectory` does, expectation propagation from Laplace's approximation;
+"12 draws" what it does among so many items that this would take long: the guide of the fit, without
+correlation between dimensions, each step of its sites at one draw of the states.
 """
 
 JOINT = f"""
@@ -59,9 +59,10 @@ events. Ours: `fit_globals`, draws by `model/members.py` with its default sweeps
 each. NUTS of Pyro is too slow here: in its time its chains do not meet, see R-hat, and its rows
 have no verdict. The oracle is compiled Hamiltonian Monte Carlo on the same density, held by a test
 to Pyro's program; its chains do meet. "Interest" is the predictor `x.(y + m) + b` at users' steps
-of the two most and the two least frequent items, which no sign of the state changes. Of a single
-number `error` has one term: look at `by noise`. The goal of the drift scale is a ratio of
-{DRIFT_RATIO[0]} to {DRIFT_RATIO[1]}.
+of the two most and the two least frequent items, which no sign of the state changes; of choice,
+where only differences count, less that in the average item. Of a single number `error` has one
+term: look at `by noise`. The goal of the drift scale is a ratio of {DRIFT_RATIO[0]} to
+{DRIFT_RATIO[1]}.
 """
 
 COLUMNS = ("error", "by noise", "bias", "sd ratio", "+-", "effective draws", "goal")

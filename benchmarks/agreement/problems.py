@@ -90,6 +90,9 @@ def joint_world(emission: str, n_users: int, n_steps: int, first_seed: int = 0) 
     seed = first_seed
     while True:
         world = draw_world(layout, np.full(n_users, n_steps), JOINT_ITEMS, float(DAYS), seed)
+        if emission == "choice":  # an outcome is the item itself
+            batch = replace(world.design.batch, outcome=world.design.batch.item.double())
+            world = replace(world, design=replace(world.design, batch=batch))
         if _tells(world):
             return world
         seed += 1
@@ -98,7 +101,8 @@ def joint_world(emission: str, n_users: int, n_steps: int, first_seed: int = 0) 
 def _tells(world: World) -> bool:
     vectors = item_terms(world.design.layout, world.values, world.design.features).vectors
     away = float((world.values["log_drift"] - np.log(DRIFT_CENTRE)).abs().max())
-    shares = np.unique(world.history.outcome, return_counts=True)[1] / len(world.history)
+    outcome = world.design.batch.outcome[world.design.batch.mask].numpy()
+    shares = np.unique(outcome, return_counts=True)[1] / len(outcome)
     return bool(
         away <= np.log(DRIFT_FACTOR)
         and float(vectors.norm(dim=1).mean()) >= LEAST_VECTOR

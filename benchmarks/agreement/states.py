@@ -23,7 +23,7 @@ from benchmarks.agreement.compare import Moments, by_step, worst_r_hat
 from benchmarks.agreement.nuts import fast_path, sample_states
 from benchmarks.agreement.problems import Size, conditioned_problem
 
-SITES, TOGETHER, APART = "sites", "Laplace", f"{CHOICE_STEPS} draws"
+SITES, TOGETHER, APART = "sites", "matched", f"{CHOICE_STEPS} draws"
 N_CHAINS = 2
 
 
