@@ -61,7 +61,8 @@ Fit = Callable[[bi.InterestModel, bi.Simulation, Size], bi.InterestModel]
 def fitted(model: bi.InterestModel, drawn: bi.Simulation, size: Size) -> bi.InterestModel:
     """Fit as the README says for a log of this size; cold items come to the catalogue later."""
     catalogue = pd.DataFrame({ITEM_ID: drawn.vectors[ITEM_ID], "text": ""})
-    model.fit(drawn.events, config=bi.FitConfig(progress=False, **size.fit))
+    offered = catalogue[: drawn.truth.layout.n_items - size.cold]
+    model.fit(drawn.events, offered, bi.FitConfig(progress=False, **size.fit))
     return model.update(drawn.events.frame[:0], items=catalogue)
 
 

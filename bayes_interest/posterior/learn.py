@@ -97,6 +97,8 @@ def _learned(
     with seeded(fit.seed, device):
         best = choose(ready, device, fit)
         ready, full, chosen, held = best.ready, best.full, best.chosen, best.shift
+        if held is None and kind == "choice":
+            ready, full = with_catalogue(ready, full, device)
         if fit.n_members == "auto" and full.layout.emission != "choice" and not draws_all(full):
             best.notes.append(POINTS)
         result = chosen
@@ -120,6 +122,20 @@ def _learned(
     posterior = _posterior(ready, full, result, summary, 0.0 if held is None else held, encoder)
     posterior = absorb(with_members(posterior, full, fit), ready.history)
     return replace(posterior, summary=replace(summary, seconds=time.perf_counter() - began))
+
+
+def with_catalogue(
+    ready: Prepared, full: Problem, device: torch.device
+) -> tuple[Prepared, Problem]:
+    """All known items as candidates of a small log's choices, those that nobody took among them.
+
+    Else these count as new; how likely new items are is for a held-back slice to say.
+    """
+    n_items = len(ready.vocabulary.items)
+    if not draws_all(replace(full, layout=replace(full.layout, n_items=n_items))):
+        return ready, full
+    ready = replace(ready, n_fit=n_items)
+    return ready, problem_of(ready, device)
 
 
 def with_members(posterior: Posterior, full: Problem, fit: FitConfig) -> Posterior:

@@ -48,7 +48,7 @@ class Prepared:
     vocabulary: Vocabulary
     embedded: Embedded
     history: History
-    n_fit: int  # items with an event to learn from come first
+    n_fit: int  # items with an event to learn from come first; of those of small choices, all
     auto: frozenset[str]  # fields of the configuration that were left to us
 
 
@@ -94,7 +94,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def make_layout(ready: Prepared, features_dim: int) -> Layout:
-    """Sizes of the model for the items with events."""
+    """Sizes of the model for the items that are fitted."""
     config, history = ready.config, ready.history
     return Layout(
         config.emission,
@@ -146,7 +146,7 @@ def problem_of(ready: Prepared, device: torch.device) -> Problem:
 
 
 def before_events(ready: Prepared, full: Problem, **parts: Any) -> Posterior:
-    """A posterior before any event, over the items with events."""
+    """A posterior before any event, over the items that are fitted."""
     layout, values = parts["layout"], parts["values"]
     diagonal = layout.emission == "choice"
     n_users = len(ready.vocabulary.users)

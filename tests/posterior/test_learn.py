@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from bayes_interest import progress
-from bayes_interest.config import EmissionName, FitConfig
+from bayes_interest.config import EmissionName, FitConfig, ModelConfig
 from bayes_interest.errors import ConfigError, DeviceError
 from bayes_interest.events.history import make_history
 from bayes_interest.interest_model import InterestModel
+from bayes_interest.model import members
 from bayes_interest.model.parameters import item_terms
 from bayes_interest.model.seeding import seeded
 from bayes_interest.model.sequence_fit import fit_sequence
@@ -245,3 +246,40 @@ def test_drift_scales_start_around_one_unit_of_variance_per_history() -> None:
 
 def test_the_encoder_is_described_in_the_posterior() -> None:
     assert model("choice").posterior.encoder_spec == {"kind": "precomputed", "embed_dim": 7}
+
+
+def with_ghost(late: bool, holdout: float = 0.0) -> InterestModel:
+    """Fitted with all items but the most frequent one having been chosen; that one is known from
+    the start, or comes after the fit.
+    """
+    drawn = simulation("choice")
+    frame = drawn.events.frame
+    most = frame["item_id"].mode()[0]
+    rest = frame[frame["item_id"] != most]
+    items = pd.DataFrame({"item_id": [most], "text": [""]})
+    door = InterestModel(ModelConfig(emission="choice", state_dim=2), encoder("choice"))
+    run = FitConfig(max_epochs=5, holdout=holdout, progress=False)
+    door.fit(rest, None if late else items, run)
+    return door.update(rest[:0], items=items) if late else door
+
+
+def share_of_ghost(door: InterestModel) -> float:
+    ghost = door.posterior.vocabulary.items.ids[-1]
+    return float(door.interest(items=[ghost])["mean"].mean())
+
+
+def test_that_nobody_chose_an_item_of_the_catalogue_is_told_to_small_fits() -> None:
+    known, late = with_ghost(late=False), with_ghost(late=True)
+    assert len(known.posterior.values["offset"]) == len(late.posterior.values["offset"])
+    assert share_of_ghost(known) < 0.3 * share_of_ghost(late)
+    each = known.posterior.members
+    assert len({float(one.values["offset"][-1]) for one in each}) == len(each) > 1  # drawn, too
+
+
+def test_else_items_without_an_event_count_as_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = share_of_ghost(with_ghost(late=False))
+    assert share_of_ghost(with_ghost(late=False, holdout=0.1)) > 3.0 * told
+    monkeypatch.setattr(members, "CHOICE_WORK", 0)
+    large = share_of_ghost(with_ghost(late=False))
+    assert large > 3.0 * told
+    assert large == pytest.approx(share_of_ghost(with_ghost(late=True)), rel=0.1)
