@@ -23,15 +23,17 @@ GOLDEN = (1.0 + 5.0**0.5) / 2.0
 @cache
 def normal_points(dim: int) -> np.ndarray:
     """(point, 1 + dim): the logarithm of each weight, then where it is; none above `MAX_DIM`."""
-    if dim > MAX_DIM:
-        return np.empty((0, 1 + dim))
+    points = _rule(dim) if dim <= MAX_DIM else np.empty((0, 1 + dim))
+    points.flags.writeable = False
+    return points
+
+
+def _rule(dim: int) -> np.ndarray:
     way, share = _directions(dim)
     half_square, weight = roots_genlaguerre(RADII if dim > 1 else RADII_OF_LINE, dim / 2.0 - 1.0)
     where = (np.sqrt(2.0 * half_square)[:, None, None] * way).reshape(-1, dim)
     log_weight = np.log(np.outer(weight / weight.sum(), share)).reshape(-1, 1)
-    points = np.concatenate((log_weight, where), 1)
-    points.flags.writeable = False
-    return points
+    return np.concatenate((log_weight, where), 1)
 
 
 def _directions(dim: int) -> tuple[np.ndarray, np.ndarray]:
