@@ -145,7 +145,9 @@ class UserBlock:
         best: compiled.Best,
     ) -> None:
         """Fill the part of some users in `best`."""
-        means, starts = self.left[part] @ self.items.right.T, slice(part.start, part.stop + 1)
+        with np.errstate(invalid="ignore"):  # OpenBLAS may raise that flag over finite numbers
+            means = self.left[part] @ self.items.right.T
+        starts = slice(part.start, part.stop + 1)
         them = compiled.Users(
             deviation=self.deviation[part],
             cov=self.cov[part],
