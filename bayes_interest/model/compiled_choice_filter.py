@@ -57,17 +57,9 @@ def choice_filter_kernel(
                     for i in range(n_items):
                         turned[d, i] += root[e, d] * vectors[e, i]
             path_kernel(
-                logits,
-                own[t : t + 1],
-                rho[t : t + 1],
-                still,
-                turned,
-                nothing,
-                points,
-                step,
-                spread,
-                told,
-            )
+                logits, own[t : t + 1], rho[t : t + 1], still, turned, nothing, points, step,
+                spread, told,
+            )  # fmt: skip
             for d in range(dim):
                 for e in range(dim):
                     half[d, e] = 0.0

@@ -14,6 +14,7 @@ from torch import Tensor
 from bayes_interest.config import EmissionName, FitConfig, ModelConfig
 from bayes_interest.errors import EventError, InputError, ItemError
 from bayes_interest.interest_model import InterestModel
+from bayes_interest.model import choice_paths
 from bayes_interest.model.candidates import CandidateRows
 from bayes_interest.model.simulate import Simulation
 from bayes_interest.posterior import trajectory
@@ -25,7 +26,12 @@ from bayes_interest.statespace.kalman import ScalarSites
 from bayes_interest.text.hashing import HashingEncoder
 from tests.drawn import known
 from tests.fitted import FAMILIES, N_ITEMS, STATE_DIM, loud, model, parts, same, simulation
-from tests.oracles import dense_precision_posterior, matched_choices, walk_covariance
+from tests.oracles import (
+    choice_mode,
+    dense_precision_posterior,
+    matched_choices,
+    walk_covariance,
+)
 
 COLUMNS = [
     "user_id", "item_id", "since", "at", "change", "lower", "upper", "probability_change",
@@ -63,8 +69,12 @@ def kept_sites(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, object]]:
     return kept
 
 
-def dense_choice_cov(posterior: Posterior, user: int, seconds: np.ndarray, prior: Tensor) -> Tensor:
-    """Of all states of a user given all choices, (step, D, step, D), by dense algebra."""
+def dense_choice_cov(
+    posterior: Posterior, user: int, seconds: np.ndarray, prior: Tensor, matched: bool
+) -> Tensor:
+    """Of all states of a user given all choices, (step, D, step, D), by dense algebra: with matched
+    sites, or Laplace's.
+    """
     looks = looks_at(posterior, np.full(len(seconds), user), seconds)
     log, items = looks.surroundings.log, posterior.items
     own = np.flatnonzero(log.user_index == user)
@@ -72,14 +82,24 @@ def dense_choice_cov(posterior: Posterior, user: int, seconds: np.ndarray, prior
     extra = CandidateRows(looks.surroundings, own).dense(np.arange(len(own)), posterior.values)
     chosen = torch.as_tensor(log.item_index[own]).long()
     cov = prior.reshape(len(own) * STATE_DIM, -1)
-    joint = matched_choices(items.offsets + extra, real.double(), items.vectors, chosen, cov)[1]
-    return joint.reshape(prior.shape)
+    told = items.offsets + extra, real.double(), items.vectors, chosen, cov
+    if matched:
+        return matched_choices(*told)[1].reshape(prior.shape)
+    eye, curve = torch.eye(len(cov), dtype=cov.dtype), choice_mode(*told)[3]
+    return torch.linalg.solve(eye + cov @ curve, cov).reshape(prior.shape)
 
 
-@pytest.mark.parametrize("emission", FAMILIES)
+@pytest.mark.parametrize(
+    ("emission", "matched"), [*((one, False) for one in FAMILIES), ("choice", True)]
+)
 def test_the_joint_covariance_is_that_of_the_dense_gaussian(
-    emission: EmissionName, kept_sites: list[tuple[object, object]]
+    emission: EmissionName,
+    matched: bool,
+    kept_sites: list[tuple[object, object]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if emission == "choice" and not matched:
+        monkeypatch.setattr(choice_paths, "MATCH_WORK", 0)
     posterior = steep(model(emission, event_drift=False).posterior)
     user = place_of(posterior, busiest(emission))
     own = posterior.history.take(posterior.history.user_index == user).seconds
@@ -96,11 +116,12 @@ def test_the_joint_covariance_is_that_of_the_dense_gaussian(
         apart = replace(path.walk, variance=path.walk.variance.clamp_min(1e-9)).variance[0]
         dense = dense_precision_posterior(x, sites.linear[0], sites.precision[0], decay, apart)[1]
     else:
-        dense = dense_choice_cov(posterior, user, seconds, walk_covariance(decay, variance))
+        prior = walk_covariance(decay, variance)
+        dense = dense_choice_cov(posterior, user, seconds, prior, matched)
     pick = [dense[s, :, t, :] for s in looks for t in looks if s <= t]
     found = [cross_covariance(path, s, t) for s in looks for t in looks if s <= t]
     assert len(found) == 6
-    rtol, atol = (1e-2, 1e-3) if emission == "choice" else (1e-4, 1e-6)  # sites by cubature
+    rtol, atol = (1e-2, 1e-3) if matched else (1e-4, 1e-6)  # those sites are by cubature
     for mine, wanted in zip(found, pick, strict=True):
         torch.testing.assert_close(mine, wanted, rtol=rtol, atol=atol)
         assert wanted.abs().max() > 0.01
