@@ -16,9 +16,9 @@ from bayes_interest.emissions.averages import expect
 from bayes_interest.statespace.compiled import copy
 from bayes_interest.statespace.lanes import (
     FAST,
-    LANES,
     backward,
     forward,
+    lanes_of,
     smoothed,
     smoothed_means,
 )
@@ -89,7 +89,7 @@ def visit(
     `linear` and `precision` are those of the whole log, (event,).
     """
     n_users, n_steps = log.item.shape
-    lanes = LANES
+    lanes = lanes_of(n_users)
     dim, kind = point.vectors.shape[1], point.vectors.dtype
     number, size = n_steps * lanes, kind.type(1)
     x, var_z = np.empty((n_steps, dim, lanes), kind), np.empty((n_steps, dim, lanes), kind)

@@ -28,7 +28,8 @@ from torch import Tensor
 
 from bayes_interest.emissions.logistic import N_SCALES, scale_mixture
 from bayes_interest.model.compiled_gibbs import add_said, draw_utilities
-from bayes_interest.model.gibbs_state import GibbsState, Terms
+from bayes_interest.model.compiled_walks import draw_paths, evidence_of_walks
+from bayes_interest.model.gibbs_state import Block, GibbsState, Terms
 from bayes_interest.model.hamiltonian import Hamiltonian, settling
 from bayes_interest.model.item_draws import (
     Noise,
@@ -53,7 +54,7 @@ from bayes_interest.model.parameters import (
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.size_moves import SizeMoves
 from bayes_interest.progress import bar
-from bayes_interest.statespace.kalman import ScalarSites, as_array, filter_and_smooth
+from bayes_interest.statespace.kalman import as_array
 
 OUTCOME_TRIES, OUTCOME_STEP = 4, 2.4
 """Moves of cut points and reliabilities in a sweep, and their size times the root of their number
@@ -83,7 +84,7 @@ class Gibbs(GibbsState):
     """The chain. Its moves settle in `burn_in` sweeps."""
 
     def __init__(self, problem: Problem, values: Globals, seed: int, burn_in: int) -> None:
-        super().__init__(problem, values)
+        super().__init__(problem, values, seed)
         self.noise, self.burn_in, self.done = Noise(seed), burn_in, 0
         mixture = scale_mixture(N_SCALES[torch.float32])
         self.scales, weights = (torch.as_tensor(part) for part in mixture)
@@ -114,42 +115,46 @@ class Gibbs(GibbsState):
     def _draw_utilities(self, terms: Terms) -> None:
         """Noise within the outcome's cuts, then its scale in the mixture."""
         emission = emission_of(self.layout, self.values)
-        for block, (x, offset) in zip(self.blocks, terms, strict=True):
+
+        def draw(block: Block, x: Tensor, offset: Tensor) -> None:
             bounds = emission.bounds(block.batch.outcome)
             inputs = (x, block.path, offset, block.batch.mask, *bounds)
-            uniform = self.noise.uniform(2, *offset.shape)
+            uniform = block.noise.uniform(2, *offset.shape)
             block.utility, block.precision = torch.empty_like(offset), torch.empty_like(offset)
             more = (uniform, self.scales, self.shares, block.utility, block.precision)
             draw_utilities(*(as_array(part) for part in (*inputs, *more)))
+
+        self.of_blocks(draw, terms)
 
     # ------------------------------------------------------------- drift
 
     def _move_walks(self, terms: Terms) -> None:
         """One Hamiltonian move of all drift scales; the metric is that of the users' scores."""
         names = self.walk_names()
-        sites = [
-            ScalarSites(block.precision * (block.utility - offset), block.precision)
-            for block, (_, offset) in zip(self.blocks, terms, strict=True)
-        ]
         sizes = [len(self.values[name]) for name in names]
         priors = [prior(self.layout, name, self.values, self.values["mean"]) for name in names]
         centre, scale = (torch.cat(parts) for parts in zip(*priors, strict=True))
+        asked = [
+            (block.utility - offset, x)
+            for block, (x, offset) in zip(self.blocks, terms, strict=True)
+        ]
 
         def look(point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             """Log density of drift scales, its slope, and the metric."""
             values = self.values | dict(zip(names, point.split(sizes), strict=True))
+
+            def ask(block: Block, seen: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+                evidence, slopes = x.new_empty(len(x)), x.new_empty(len(x), 2, x.shape[2])
+                arrays = (as_array(part) for part in (x, seen, block.precision))
+                walk = self.walk_arrays(block, values)
+                evidence_of_walks(*arrays, walk, evidence.numpy(), slopes.numpy())
+                users = slopes[:, : len(names)].flatten(1) * 2.0 * torch.exp(2.0 * point)
+                return evidence.sum(), users
+
             away = (point - centre) / scale
             value, slope, metric = -0.5 * (away**2).sum(), -away / scale, torch.diag(scale**-2.0)
-            for block, (x, _), site in zip(self.blocks, terms, sites, strict=True):
-                walk = self.walk(block, values)
-                evidence, smoothed = filter_and_smooth(x, site, walk, predictor_cov=False)
-                score = smoothed.variance_score
-                each = [(score * block.growth[..., None]).sum(1)]
-                if len(names) > 1:
-                    assert block.batch.moves is not None
-                    each.append((score * block.batch.moves[..., None]).sum(1))
-                users = 2.0 * torch.cat(each, 1) * torch.exp(2.0 * point)
-                value, slope = value + evidence.sum(), slope + users.sum(0)
+            for evidence, users in self.of_blocks(ask, asked):
+                value, slope = value + evidence, slope + users.sum(0)
                 metric = metric + users.T @ users
             return value, slope, metric
 
@@ -160,21 +165,16 @@ class Gibbs(GibbsState):
     # ------------------------------------------------------------- paths
 
     def _draw_paths(self, terms: Terms) -> None:
-        """A path from the prior, moved by what the utilities say beyond those it would give."""
-        for block, (x, offset) in zip(self.blocks, terms, strict=True):
-            walk = self.walk(block, self.values)
-            path = self.noise.normal(*block.path.shape)
-            path[:, 1:] *= walk.scale[:, 1:]
-            if self.layout.half_life_days is None:
-                path = path.cumsum(1)
-            else:
-                for step in range(1, path.shape[1]):
-                    path[:, step] += walk.decay[:, step] * path[:, step - 1]
-            noise = self.noise.normal(*offset.shape) * block.precision.sqrt()
-            linear = block.precision * (block.utility - offset - (x * path).sum(-1)) - noise
-            sites = ScalarSites(linear, block.precision)
-            _, smoothed = filter_and_smooth(x, sites, walk, predictor_cov=False)
-            block.path = path + smoothed.mean
+        """Everybody's, given utilities and globals."""
+
+        def draw(block: Block, x: Tensor, offset: Tensor) -> None:
+            moved, noise = block.noise.normal(*x.shape), block.noise.normal(*offset.shape)
+            block.path = torch.empty_like(block.path)
+            inputs = (as_array(part) for part in (x, block.utility - offset, block.precision))
+            more = (moved.numpy(), noise.numpy(), block.path.numpy())
+            draw_paths(*inputs, self.walk_arrays(block, self.values), *more)
+
+        self.of_blocks(draw, terms)
 
     def _draw_levels(self, terms: Terms) -> None:
         """Mean state, text weights of offsets, and the bias or the first cut point together.

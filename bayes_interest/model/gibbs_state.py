@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from bayes_interest.events.history import length_batches, pad_users
 from bayes_interest.model.batch import Batch
+from bayes_interest.model.compiled_walks import Walk
+from bayes_interest.model.item_draws import Noise
 from bayes_interest.model.parameters import (
     COVARIATES,
     PRIOR_SCALES,
@@ -20,8 +25,10 @@ from bayes_interest.model.parameters import (
     weighed,
 )
 from bayes_interest.model.problem import Problem
+from bayes_interest.statespace.kalman import as_array
 from bayes_interest.statespace.random_walk import Transition, elapsed_growth
 
+T = TypeVar("T")
 BLOCK_EVENTS = 16_384
 Terms = list[tuple[Tensor, Tensor]]
 """`x` (user, step, state_dim) and offset (user, step) of each block."""
@@ -38,6 +45,7 @@ class Block:
     path: Tensor  # deviation y, (user, step, state_dim)
     utility: Tensor  # (user, step)
     precision: Tensor  # of the noise, (user, step); zero where there is no event
+    noise: Noise  # the block's own random numbers, so that blocks can be drawn side by side
 
 
 class GibbsState:
@@ -46,21 +54,21 @@ class GibbsState:
     Of double precision on the CPU: where drift is fast, covariances are small differences.
     """
 
-    def __init__(self, problem: Problem, values: Globals) -> None:
+    def __init__(self, problem: Problem, values: Globals, seed: int = 0) -> None:
         self.layout = problem.layout
         like = problem.features.double().cpu()
         self.values = {name: value.detach().double().cpu() for name, value in values.items()}
         ones = torch.ones(len(like), 1, dtype=like.dtype)
         self.features = torch.cat((like / math.sqrt(self.layout.embed_dim), ones), 1)
-        self.blocks = list(self._blocks(problem))
+        self.blocks = list(self._blocks(problem, seed))
         self.n_users = sum(len(block.path) for block in self.blocks)
         self._rows = [block.batch.mask.flatten().nonzero()[:, 0] for block in self.blocks]
         self.item = self.events(lambda block: block.batch.item)
         self.outcome = self.events(lambda block: block.batch.outcome)
         self.kind = self.events(lambda block: block.batch.kind)
 
-    def _blocks(self, problem: Problem) -> Iterator[Block]:
-        for users in length_batches(problem.history.lengths, BLOCK_EVENTS):
+    def _blocks(self, problem: Problem, seed: int) -> Iterator[Block]:
+        for place, users in enumerate(length_batches(problem.history.lengths, BLOCK_EVENTS)):
             block = pad_users(problem.history, users, problem.features.device)
             batch = problem.batch(block).on("cpu").to(torch.float64)
             decay, growth = elapsed_growth(batch.elapsed_days, self.layout.half_life_days)
@@ -68,12 +76,24 @@ class GibbsState:
             if COVARIATES in self.values:  # points, not drawn
                 fixed = weighed(batch.covariates, self.values[COVARIATES])
             path = nothing[..., None].repeat(1, 1, self.layout.state_dim)
-            yield Block(batch, decay, growth, fixed, path, nothing, nothing)
+            noise = Noise((seed, place))
+            yield Block(batch, decay, growth, fixed, path, nothing, nothing, noise)
 
     def events(self, look: Callable[[Block], Tensor]) -> Tensor:
         """A block's (user, step, ...) of all events, (event, ...)."""
         pairs = zip(self.blocks, self._rows, strict=True)
         return torch.cat([look(block).flatten(0, 1)[rows] for block, rows in pairs])
+
+    def of_blocks(self, work: Callable[..., T], terms: Sequence[tuple[Tensor, Tensor]]) -> list[T]:
+        """`work(block, *its terms)` of every block, on as many threads as torch would use."""
+        columns = (self.blocks, *zip(*terms, strict=True))
+        return list((map if self._pool is None else self._pool.map)(work, *columns))
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor | None:
+        """Kept, as starting threads takes longer than what they do."""
+        n_threads = min(torch.get_num_threads(), len(self.blocks))
+        return ThreadPoolExecutor(n_threads) if n_threads > 1 else None
 
     def weights(self) -> Tensor:
         """Rows of item vectors and of offsets in text and one, (state_dim + 1, embed_dim + 1)."""
@@ -114,6 +134,16 @@ class GibbsState:
         variance = block.growth[..., None] * torch.exp(2.0 * values["log_drift"])
         variance = variance + block.batch.moved(values)
         return Transition(block.decay[..., None], variance)
+
+    def walk_arrays(self, block: Block, values: Globals) -> Walk:
+        """The same for compiled loops."""
+        time_drift = torch.exp(2.0 * values["log_drift"])
+        event_drift = torch.zeros_like(time_drift)
+        if "log_event_drift" in values:
+            event_drift = torch.exp(2.0 * values["log_event_drift"])
+        moves = torch.zeros_like(block.decay) if block.batch.moves is None else block.batch.moves
+        parts = (block.decay, block.growth, moves, time_drift, event_drift)
+        return Walk(*(as_array(part) for part in parts))
 
     def walk_names(self) -> list[str]:
         """Of the drift scales there are."""

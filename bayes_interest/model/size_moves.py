@@ -12,11 +12,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_interest.model.compiled_gibbs import Array, log_chance
-from bayes_interest.model.gibbs_state import Block, GibbsState
+from bayes_interest.model.compiled_gibbs import (
+    Array,
+    fill_states,
+    grow_moved,
+    log_chance,
+    times_rows,
+)
+from bayes_interest.model.gibbs_state import GibbsState
 from bayes_interest.model.item_draws import Noise
 from bayes_interest.model.parameters import (
     BY_MOMENTS,
@@ -25,6 +32,7 @@ from bayes_interest.model.parameters import (
     prior,
     reliability,
 )
+from bayes_interest.statespace.kalman import as_array
 
 FIRST, GROWN, SHRUNK = 0.1, 1.1, 0.92
 """Sd of the first proposals of `log c`, and what they are multiplied by where a move was taken and
@@ -49,33 +57,35 @@ class Prior:
 
 
 class _Seen:
-    """Every event's part in the moves, (event,) or (event, state_dim)."""
+    """Every event's part in the moves, (event,) or (state_dim, event)."""
 
     def __init__(self, state: GibbsState) -> None:
         emission = emission_of(state.layout, state.values)
-        self.item = state.item.numpy()
-        self.lower, self.upper = (part.numpy() for part in emission.bounds(state.outcome))
-        self.reliability = reliability(state.values, state.kind).numpy()
-        rho, mean = self.reliability[:, None], state.values["mean"].numpy()
-        path, fixed = (
-            state.events(look).numpy()
-            for look in (lambda block: block.path, lambda block: block.fixed)
-        )
-        self.moved = (path - state.events(carried).numpy()) * rho
-        self.state, self.fixed = (path + mean) * rho, fixed * self.reliability
-        vectors, offsets = (part.numpy() for part in state.items())
-        own = (vectors[self.item] * self.state).sum(1) + offsets[self.item] * self.reliability
-        self.predictor = own + self.fixed
+        self.item, n_events = as_array(state.item), len(state.item)
+        self.lower, self.upper = (as_array(part) for part in emission.bounds(state.outcome))
+        self.reliability = as_array(reliability(state.values, state.kind))
+        self.states, self.moved = np.empty((2, state.layout.state_dim, n_events))
+        mean, begin = as_array(state.values["mean"]), 0
+        for block in state.blocks:
+            own = (block.path, block.decay, block.batch.mask, state.reliability(block.batch))
+            arrays = (as_array(part) for part in own)
+            fill_states(*arrays, mean, begin, self.states, self.moved)
+            begin += int(block.batch.mask.sum())
+        fixed = as_array(state.events(lambda block: block.fixed))
+        vectors, offsets = state.items()
+        self.fixed = fixed * self.reliability
+        own = self.along(vectors, self.states).sum(0)
+        self.predictor = own + as_array(offsets)[self.item] * self.reliability + self.fixed
+
+    def along(self, rows: Tensor, states: Array) -> Array:
+        """Rows of the items (item, state_dim) times `states`, number by number."""
+        out = np.empty_like(states)
+        times_rows(as_array(rows), self.item, states, out)
+        return out
 
     def log_chance(self, part: Array, factor: float) -> float:
         """Log probability of all outcomes with more of `part` in the predictors."""
         return log_chance(self.predictor, part, factor, self.lower, self.upper)
-
-
-def carried(block: Block) -> Tensor:
-    """What is left of everybody's first state, (user, step, state_dim)."""
-    left = torch.cat((torch.ones_like(block.decay[:, :1]), block.decay[:, 1:]), 1).cumprod(1)
-    return left[..., None] * block.path[:, :1]
 
 
 class SizeMoves:
@@ -111,16 +121,16 @@ class SizeMoves:
 
         for scale, name in (("log_offset_scale", "offset"), ("log_residual_scale", "residual")):
             if name in values:
-                own = values[name].numpy()[seen.item]
-                part = own * seen.reliability if name == "offset" else (own * seen.state).sum(1)
+                if name == "offset":
+                    part = as_array(values[name])[seen.item] * seen.reliability
+                else:
+                    part = seen.along(values[name], seen.states).sum(0)
                 log_c = move(name, part, _of_scales(state, [scale]))
                 grow(log_c, name)
                 values[scale] = values[scale] + log_c
         longer, count = state.length_prior(), state.vector_numbers()
-        vectors = state.items()[0].numpy()[seen.item]
         factors = torch.ones_like(longer)
-        for place in range(len(longer)):
-            part = vectors[:, place] * seen.state[:, place]
+        for place, part in enumerate(seen.along(state.items()[0], seen.states)):
             factors[place] *= math.exp(
                 move(f"vectors {place}", part, Prior(count, float(longer[place])))
             )
@@ -129,15 +139,13 @@ class SizeMoves:
         grow(log_c, *NUMBERS, "residual", "offset")
         for scale in _scales(state):
             values[scale] = values[scale] + log_c
-        vectors, walks = state.items()[0].numpy()[seen.item], state.walk_names()
-        log_cs = torch.zeros_like(longer)
-        for place in range(len(longer)):
-            part = vectors[:, place] * seen.moved[:, place]
+        walks, log_cs = state.walk_names(), torch.zeros_like(longer)
+        for place, part in enumerate(seen.along(state.items()[0], seen.moved)):
             log_cs[place] = move(f"walk {place}", part, _of_scales(state, walks, place))
         for name in walks:
             values[name] = values[name] + log_cs
         for block in state.blocks:
-            block.path = block.path + (block.path - carried(block)) * torch.expm1(log_cs)
+            grow_moved(as_array(block.path), as_array(block.decay), as_array(torch.expm1(log_cs)))
 
 
 def _scales(state: GibbsState) -> list[str]:

@@ -18,12 +18,21 @@ from bayes_interest.statespace.compiled import copy
 
 Array = np.ndarray[Any, Any]
 FAST = {"reassoc", "contract", "nsz"}
-LANES = 32
-"""Users side by side: a few full vector registers."""
+LANES, FULL = 96, 16
+"""Users side by side at most: loops over lanes are short, and what stands around each counts. And
+what their number is a multiple of: full vector registers."""
 LEAST = 10
 """So few users are served one after the other (`compiled`): most lanes would be empty."""
 FLUSH = 8
 """Steps between logarithms: the product of as many float32 still is a float64."""
+
+
+@njit(cache=True, nogil=True)
+def lanes_of(n_users: int) -> int:
+    """How many lanes to take users by, as even as can be."""
+    groups = max(1, (n_users + LANES - 1) // LANES)
+    each = (n_users + groups - 1) // groups
+    return max(1, (each + FULL - 1) // FULL) * FULL
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
@@ -187,6 +196,74 @@ def backward(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def adjoints(
+    x: Array, decay: Array, along: Array, gain: Array, pull: Array, adjoint: Array
+) -> None:
+    """The part of `backward` that `smoothed_means` needs: `adjoint` alone, (step, dim, lane)."""
+    n_steps, dim, lanes = x.shape
+    a, push = np.zeros((dim, lanes), x.dtype), np.empty(lanes, x.dtype)
+    for t in range(n_steps - 1, -1, -1):
+        push[:] = 0.0
+        for i in range(dim):
+            for k in range(lanes):
+                push[k] += along[t, i, k] * a[i, k]
+        for k in range(lanes):
+            push[k] = gain[t, k] * push[k] + pull[t, k]
+        for i in range(dim):
+            for k in range(lanes):
+                a[i, k] -= x[t, i, k] * push[k]
+                adjoint[t, i, k] = a[i, k]
+                a[i, k] *= decay[t, k]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def drift_slopes(
+    x: Array,
+    decay: Array,
+    along: Array,
+    gain: Array,
+    pull: Array,
+    growth: Array,
+    moves: Array,
+    slopes: Array,
+    curve: Array,
+) -> None:
+    """Sums of the scores of `backward`, times `growth` and times `moves` (step, lane).
+
+    Fills `slopes` (2, dim, lane), the evidence's in the variances per day and per event.
+    """
+    n_steps, dim, lanes = x.shape
+    one, two, middle = x.dtype.type(1), x.dtype.type(2), x.dtype.type(0.5)
+    a, side = np.zeros((dim, lanes), x.dtype), np.zeros((dim, lanes), x.dtype)
+    half = np.empty((dim, lanes), x.dtype)
+    inner, push = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
+    curve[:] = 0.0
+    slopes[:] = 0.0
+    for t in range(n_steps - 1, -1, -1):
+        last = min(t + 1, n_steps - 1)  # at the end `side` is zero
+        grow_move_times(curve, x[last], side, decay[last], along[t], half)
+        inner[:] = 0.0
+        push[:] = 0.0
+        for i in range(dim):
+            for k in range(lanes):
+                inner[k] += along[t, i, k] * half[i, k]
+                push[k] += along[t, i, k] * a[i, k]
+        for k in range(lanes):
+            g = gain[t, k]
+            inner[k] = middle * g * (g * inner[k] + one)
+            push[k] = g * push[k] + pull[t, k]
+        for i in range(dim):
+            for k in range(lanes):
+                side[i, k] = inner[k] * x[t, i, k] - gain[t, k] * half[i, k]
+                a[i, k] -= x[t, i, k] * push[k]
+                straight = curve[i, i, k] + two * x[t, i, k] * side[i, k]
+                score = middle * (a[i, k] * a[i, k] - straight)
+                slopes[0, i, k] += growth[t, k] * score
+                slopes[1, i, k] += moves[t, k] * score
+                a[i, k] *= decay[t, k]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def smoothed_means(decay: Array, variance: Array, adjoint: Array, state: Array) -> None:
     """Fill the smoothed `state`, (step, dim, lane)."""
     n_steps, dim, lanes = adjoint.shape
@@ -245,13 +322,14 @@ def filter_smooth_lanes(
     predictor_var: Array,
     evidence: Array,
 ) -> None:
-    """What `compiled.filter_smooth_kernel` does, `LANES` users at a time; a pass less where `cov_x`
-    is empty.
+    """What `compiled.filter_smooth_kernel` does, some dozens of users at a time.
+
+    A pass less where `cov_x` is empty.
     """
     n_users, n_steps, dim = x.shape
-    whole = cov_x.shape[1] > 0
+    whole, lanes = cov_x.shape[1] > 0, lanes_of(n_users)
     kind = x.dtype
-    shape, flat = (n_steps, dim, LANES), (n_steps, LANES)
+    shape, flat = (n_steps, dim, lanes), (n_steps, lanes)
     xs, qs, along, half = (
         np.zeros(shape, kind),
         np.zeros(shape, kind),
@@ -267,12 +345,12 @@ def filter_smooth_lanes(
     h, lam, a = np.zeros(flat, kind), np.zeros(flat, kind), np.ones(flat, kind)
     gain, pull = np.empty(flat, kind), np.empty(flat, kind)
     mu, s, before = np.empty(flat, kind), np.empty(flat, kind), np.empty(flat, kind)
-    cov, total = np.empty((dim, dim, LANES), kind), np.empty(LANES)
-    for begin in range(0, n_users, LANES):
-        here = min(LANES, n_users - begin)
-        for k in range(here):
-            u = begin + k
-            for t in range(n_steps):
+    cov, total = np.empty((dim, dim, lanes), kind), np.empty(lanes)
+    for begin in range(0, n_users, lanes):
+        here = min(lanes, n_users - begin)
+        for t in range(n_steps):
+            for k in range(here):
+                u = begin + k
                 h[t, k], lam[t, k], a[t, k] = linear[u, t], precision[u, t], decay[u, t]
                 for d in range(dim):
                     xs[t, d, k], qs[t, d, k] = x[u, t, d], variance[u, t, d]
@@ -283,9 +361,10 @@ def filter_smooth_lanes(
         if whole:
             smoothed(a, qs, along, gain, before, half, covs, cov)
         for k in range(here):
-            u = begin + k
-            evidence[u] = total[k]
-            for t in range(n_steps):
+            evidence[begin + k] = total[k]
+        for t in range(n_steps):
+            for k in range(here):
+                u = begin + k
                 predictor_mean[u, t], predictor_var[u, t] = mu[t, k], s[t, k]
                 for d in range(dim):
                     mean[u, t, d], score[u, t, d] = state[t, d, k], scores[t, d, k]

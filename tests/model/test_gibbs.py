@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bayes_interest.model import gibbs, gibbs_state, members
 from bayes_interest.model.compiled_gibbs import effects_evidence, log_chance
+from bayes_interest.model.compiled_walks import evidence_of_walks
 from bayes_interest.model.gibbs import Gibbs, gibbs_draws, work_of_events, work_of_weights
 from bayes_interest.model.item_draws import Noise, Said, drawn_effects, drawn_weights, times
 from bayes_interest.model.members import draw_members
@@ -23,7 +24,6 @@ from bayes_interest.model.whitened import Whitened
 from bayes_interest.model.worlds import draw_world
 from bayes_interest.statespace.kalman import (
     ScalarSites,
-    filter_and_smooth,
     filter_states,
     smooth_states,
 )
@@ -131,6 +131,30 @@ def test_paths_have_the_smoothers_moments(case: str) -> None:
     assert float((drawn.std(0) / sd - 1.0).abs().max()) < 4.5 / (2 * many) ** 0.5
 
 
+@pytest.mark.parametrize("n_users", [3, 100], ids=["few", "more than are taken at once"])
+@pytest.mark.parametrize("case", ["bernoulli", "kinds, reversion, drift by events"])
+def test_the_evidence_of_walks_and_its_slopes_are_the_filters(case: str, n_users: int) -> None:
+    chain, _ = chain_of(case)
+    block, (x, _) = chain.blocks[0], chain.terms()[0]
+    chosen = torch.arange(n_users) % len(x)
+    block.batch = block.batch.users(chosen)  # type: ignore[arg-type]
+    block.decay, block.growth = block.decay[chosen], block.growth[chosen]
+    x, seen = x[chosen], chain.noise.normal(n_users, x.shape[1])
+    precision = block.precision[chosen] * chain.noise.uniform(n_users, 1)
+    names = chain.walk_names()
+    drift = {name: chain.values[name].requires_grad_() for name in names}
+    walk = chain.walk(block, chain.values | drift)
+    wanted = filter_states(x, ScalarSites(precision * seen, precision), walk).log_evidence
+    evidence, slopes = np.empty(n_users), np.empty((n_users, 2, x.shape[2]))
+    arrays = (x.numpy(), seen.numpy(), precision.numpy())
+    evidence_of_walks(*arrays, chain.walk_arrays(block, chain.values), evidence, slopes)
+    torch.testing.assert_close(torch.as_tensor(evidence), wanted.detach(), rtol=1e-10, atol=1e-10)
+    for place, name in enumerate(names):
+        found = (2.0 * np.exp(2.0 * chain.values[name].detach().numpy()) * slopes[:, place]).sum(0)
+        slope = torch.autograd.grad(wanted.sum(), drift[name], retain_graph=True)[0]
+        torch.testing.assert_close(torch.as_tensor(found), slope, rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.parametrize("emission", ["bernoulli", "rating"])
 def test_more_in_the_predictors_changes_the_outcomes_log_probability(emission: str) -> None:
     chain, _ = chain_of(emission)
@@ -194,13 +218,15 @@ def test_a_move_beyond_all_numbers_is_not_taken(
         chain.sweep()
     before, calls = chain.values["log_drift"], []
 
-    def overflowing(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
-        evidence, smoothed = filter_and_smooth(*args, **kwargs)
+    def overflowing(*args: Any) -> None:
+        evidence_of_walks(*args)
+        evidence = args[4]
         calls.append(None)
-        return (evidence if len(calls) == 1 else evidence + overflow), smoothed
+        if len(calls) > 1:
+            evidence += overflow
 
     with monkeypatch.context() as patch:
-        patch.setattr(gibbs, "filter_and_smooth", overflowing)
+        patch.setattr(gibbs, "evidence_of_walks", overflowing)
         chain._move_walks(chain.terms())
     assert torch.equal(chain.values["log_drift"], before)
     assert len(calls) == 2  # the start, and the first leap
@@ -216,6 +242,17 @@ def test_the_same_seed_gives_the_same_draws() -> None:
     assert all(torch.equal(a[name], b[name]) for a, b in zip(one, again, strict=True) for name in a)
     assert not torch.equal(one[0]["weight"], other["weight"])
     assert not torch.equal(one[0]["weight"], one[1]["weight"])
+
+
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, values = problem_of("rating", 2)
+    monkeypatch.setattr(gibbs_state, "BLOCK_EVENTS", 12)
+    alone, shared = [], []
+    for drawn, n_threads in ((alone, 1), (shared, 3)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda many=n_threads: many)
+        drawn += gibbs_draws(problem, values, 2, 5, burn_in=3, every=2)
+    for one, other in zip(alone, shared, strict=True):
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_many_blocks_say_what_one_says(monkeypatch: pytest.MonkeyPatch) -> None:
