@@ -35,8 +35,8 @@ class Walk(NamedTuple):
 def _fill_walk(walk: Walk, begin: int, here: int, decay: Array, variance: Array) -> None:
     """Decay (step, lane) and variance (step, dim, lane) of some users."""
     n_steps, dim, _ = variance.shape
-    for t in range(n_steps):
-        for k in range(here):
+    for k in range(here):
+        for t in range(n_steps):
             u = begin + k
             decay[t, k] = walk.decay[u, t]
             for d in range(dim):
@@ -64,9 +64,9 @@ def evidence_of_walks(
     for begin in range(0, n_users, lanes):
         here = min(lanes, n_users - begin)
         _fill_walk(walk, begin, here, decay, variance)
-        for t in range(n_steps):
-            for k in range(here):
-                u = begin + k
+        for k in range(here):
+            u = begin + k
+            for t in range(n_steps):
                 lam[t, k], linear[t, k] = precision[u, t], precision[u, t] * seen[u, t]
                 growth[t, k], moves[t, k] = walk.growth[u, t], walk.moves[u, t]
                 for d in range(dim):
@@ -99,9 +99,9 @@ def draw_paths(
     for begin in range(0, n_users, lanes):
         here = min(lanes, n_users - begin)
         _fill_walk(walk, begin, here, decay, variance)
-        for t in range(n_steps):
-            for k in range(here):
-                u = begin + k
+        for k in range(here):
+            u = begin + k
+            for t in range(n_steps):
                 lam[t, k], left[t, k], own[t, k] = precision[u, t], seen[u, t], noise[u, t]
                 for d in range(dim):
                     xs[t, d, k], before[t, d, k] = x[u, t, d], moved[u, t, d]
@@ -119,7 +119,7 @@ def draw_paths(
         forward(xs, linear, lam, decay, variance, along, gain, pull, mean, var, total, cov)
         adjoints(xs, decay, along, gain, pull, adjoint)
         smoothed_means(decay, variance, adjoint, state)
-        for t in range(n_steps):
-            for k in range(here):
+        for k in range(here):
+            for t in range(n_steps):
                 for d in range(dim):
                     path[begin + k, t, d] = before[t, d, k] + state[t, d, k]

@@ -348,9 +348,9 @@ def filter_smooth_lanes(
     cov, total = np.empty((dim, dim, lanes), kind), np.empty(lanes)
     for begin in range(0, n_users, lanes):
         here = min(lanes, n_users - begin)
-        for t in range(n_steps):
-            for k in range(here):
-                u = begin + k
+        for k in range(here):
+            u = begin + k
+            for t in range(n_steps):
                 h[t, k], lam[t, k], a[t, k] = linear[u, t], precision[u, t], decay[u, t]
                 for d in range(dim):
                     xs[t, d, k], qs[t, d, k] = x[u, t, d], variance[u, t, d]
@@ -361,10 +361,9 @@ def filter_smooth_lanes(
         if whole:
             smoothed(a, qs, along, gain, before, half, covs, cov)
         for k in range(here):
-            evidence[begin + k] = total[k]
-        for t in range(n_steps):
-            for k in range(here):
-                u = begin + k
+            u = begin + k
+            evidence[u] = total[k]
+            for t in range(n_steps):
                 predictor_mean[u, t], predictor_var[u, t] = mu[t, k], s[t, k]
                 for d in range(dim):
                     mean[u, t, d], score[u, t, d] = state[t, d, k], scores[t, d, k]
