@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from bayes_interest.emissions.compiled import LEAST_CHANCE, evidence_of
+from bayes_interest.emissions.exponential import HART_P, HART_Q
 
 Array = np.ndarray[Any, Any]
 FAST = {"reassoc", "contract", "nsz"}
@@ -30,37 +31,16 @@ TO_BITS = np.float32(-0.5 / math.log(2.0))
 E0, E1, E2, E3, E4, E5, E6, E7 = (
     np.float32(math.log(2.0) ** k / math.factorial(k)) for k in range(8)
 )
-# Phi(-z) = exp(-z^2 / 2) P(z) / Q(z): Hart et al. (1968), algorithm 5666.
-P0, P1, P2, P3, P4, P5, P6 = (
-    np.float32(value)
-    for value in (
-        220.206867912376,
-        221.213596169931,
-        112.079291497871,
-        33.912866078383,
-        6.37396220353165,
-        0.700383064443688,
-        0.0352624965998911,
-    )
-)
-Q0, Q1, Q2, Q3, Q4, Q5, Q6, Q7 = (
-    np.float32(value)
-    for value in (
-        440.413735824752,
-        793.826512519948,
-        637.333633378831,
-        296.564248779674,
-        86.7807322029461,
-        16.064177579207,
-        1.75566716318264,
-        0.0883883476483184,
-    )
-)
+P0, P1, P2, P3, P4, P5, P6 = (np.float32(value) for value in HART_P)
+Q0, Q1, Q2, Q3, Q4, Q5, Q6, Q7 = (np.float32(value) for value in HART_Q)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def normal_single(z: Array, below: Array, density: Array, bits: Array, power: Array) -> None:
-    """Fill the standard normal's distribution function and density; `power` sees `bits`."""
+    """Fill the standard normal's distribution function and density; `power` sees `bits`.
+
+    As `exponential.normal_tail`, in float32.
+    """
     for i in range(len(z)):
         far = min(abs(z[i]), FARTHEST)
         y = TO_BITS * far * far

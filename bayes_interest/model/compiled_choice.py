@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numba import njit
 
+from bayes_interest.emissions.exponential import exp_of_negative
 from bayes_interest.statespace.compiled import copy
 from bayes_interest.statespace.compiled_blocks import (
     FAST,
@@ -18,24 +18,6 @@ from bayes_interest.statespace.compiled_blocks import (
 )
 
 NEWTON_STEPS, TOLERANCE, HALVINGS, SLACK = 30, 1e-3, 10, 1e-10
-PER_LOG_TWO, LEAST_POWER = 1.0 / math.log(2.0), -708.0
-E0, E1, E2, E3, E4, E5, E6, E7, E8, E9, E10, E11, E12 = (
-    math.log(2.0) ** k / math.factorial(k) for k in range(13)
-)
-
-
-@njit(cache=True, nogil=True, fastmath=FAST, inline="always")
-def exp_of_negative(y: float) -> float:
-    """`exp(y)` of 0 and less: a polynomial, which loops do in vectors; rounding as of the argument.
-
-    The least it gives is `exp(LEAST_POWER)`.
-    """
-    z = max(y, LEAST_POWER) * PER_LOG_TWO
-    whole = np.int32(z - 0.5)  # towards zero, and z is not positive
-    f = z - np.float64(whole)
-    p = E6 + f * (E7 + f * (E8 + f * (E9 + f * (E10 + f * (E11 + f * E12)))))
-    p = E0 + f * (E1 + f * (E2 + f * (E3 + f * (E4 + f * (E5 + f * p)))))
-    return p * np.int64((np.int64(whole) + np.int64(1023)) << np.int64(52)).view(np.float64)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

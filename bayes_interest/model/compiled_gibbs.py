@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from bayes_interest.model.compiled_choice import exp_of_negative
+from bayes_interest.emissions.exponential import exp_of_negative
 from bayes_interest.statespace.lanes import FAST
 
 Array = np.ndarray[Any, Any]

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from bayes_interest.emissions.exponential import normal_tail
+
 Array = np.ndarray[Any, Any]
 _FAST = {"reassoc", "contract", "nsz"}
-ROOT_HALF, EIGHTH_PI = math.sqrt(0.5), math.pi / 8.0
+EIGHTH_PI = math.pi / 8.0
 SLACK = 4e-6  # relative; scores nearer than this may be equal in float32
 MEAN, LOWER, UPPER = 0, 1, 2
 FIRST = 4  # times the slate: the best by mean are looked at before the others
@@ -70,13 +72,13 @@ class Best(NamedTuple):
     floor: Array  # what scores less is not among the best
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def average(mean: float, var: float, square: Array, weight: Array) -> float:
     """`E[sigmoid(a)]`, `a ~ N(mean, var)`, as in `emissions/logistic.py`."""
-    total = 0.0
+    total, away = 0.0, abs(mean)
     for k in range(len(weight)):
-        total += weight[k] * math.erfc(-mean * ROOT_HALF / math.sqrt(var + square[k]))
-    return 0.5 * total
+        total += weight[k] * normal_tail(away / math.sqrt(var + square[k]))
+    return total if mean < 0.0 else 1.0 - total
 
 
 @njit(cache=True, nogil=True)
@@ -302,34 +304,40 @@ def _greatest(means: Array) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def fill_tops(means: Array, strip: int, tops: Array) -> None:
+    """The greatest of each strip of means (user, candidate), (user, strip)."""
+    for u in range(len(means)):
+        for s in range((means.shape[1] + strip - 1) // strip):
+            tops[u, s] = _greatest(means[u, s * strip : (s + 1) * strip])
+
+
+@njit(cache=True, nogil=True)
 def search(
-    means: Array, added: tuple[Array, Array, Array], users: Users, items: Items, best: Best,
-    ask: Ask,
+    means: Array, tops: Array, added: tuple[Array, Array, Array], users: Users, items: Items,
+    best: Best, ask: Ask,
 ) -> None:  # fmt: skip
-    """Find the best of all candidates, given the means of users, (user, candidate).
+    """Find the best of all candidates, given the means of users, (user, candidate), and of each
+    strip the greatest, (user, strip).
 
     `added` are items with a term of a user's own, which their means do not hold: where each user's
     begin, items, terms.
     """
-    (begin, item, term), n_kinds, strip = added, len(items.edge) - 1, items.strip
-    tops = np.empty((means.shape[1] + strip - 1) // strip, means.dtype)
+    (begin, item, term), n_kinds = added, len(items.edge) - 1
     some, nothing = np.empty(means.shape[1], np.int64), np.zeros(means.shape[1], users.own.dtype)
     least = np.empty(n_kinds)
     for u in range(len(means)):
-        for s in range(len(tops)):
-            tops[s] = _greatest(means[u, s * strip : (s + 1) * strip])
         own = slice(begin[u], begin[u + 1])
         closely(u, item[own], term[own], users, items, best, ask)
         below = math.inf
-        if FIRST * ask.k < len(tops):  # so that the floor is high before all are looked at
-            below = kth_greatest(tops.copy(), FIRST * ask.k)
+        if FIRST * ask.k < tops.shape[1]:  # so that the floor is high before all are looked at
+            below = kth_greatest(tops[u].copy(), FIRST * ask.k)
             least[:] = below
-            n = _from(u, means[u], least, math.inf, tops, users, items, best, ask, some)
+            n = _from(u, means[u], least, math.inf, tops[u], users, items, best, ask, some)
             closely(u, some[:n], nothing[:n], users, items, best, ask)
         for kind in range(n_kinds):
             low, high = users.low[u, kind], users.high[u, kind]
             least[kind] = least_mean(best.floor[u], low, high, ask) - users.extent[u, 5]
-        n = _from(u, means[u], least, below, tops, users, items, best, ask, some)
+        n = _from(u, means[u], least, below, tops[u], users, items, best, ask, some)
         closely(u, some[:n], nothing[:n], users, items, best, ask)
 
 

@@ -24,8 +24,9 @@ SQUARINGS, NEAR = 2, 16
 SPARE = 64  # entries of equal score that are kept beyond a slate
 CODES = {"mean": compiled.MEAN, "lower": compiled.LOWER, "upper": compiled.UPPER}
 
-MEANS = 2**22  # at once in a thread
+MEANS = 2**23  # at once in a thread
 LEAST = 8  # users
+PANEL = 64  # strips of items whose means are made together, and looked at while in the cache
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,14 @@ class UserBlock:
         best: compiled.Best,
     ) -> None:
         """Fill the part of some users in `best`."""
-        with np.errstate(invalid="ignore"):  # OpenBLAS may raise that flag over finite numbers
-            means = self.left[part] @ self.items.right.T
+        left, right, strip = self.left[part], self.items.right, self.items.in_loops.strip
+        means = np.empty((len(left), len(right)), np.float32)
+        tops = np.empty((len(left), -(-len(right) // strip)), np.float32)
+        for begin in range(0, len(right), PANEL * strip):
+            some = slice(begin, begin + PANEL * strip)
+            with np.errstate(invalid="ignore"):  # OpenBLAS may raise that flag over finite numbers
+                np.matmul(left, right[some].T, out=means[:, some])
+            compiled.fill_tops(means[:, some], strip, tops[:, begin // strip :])
         starts = slice(part.start, part.stop + 1)
         them = compiled.Users(
             deviation=self.deviation[part],
@@ -161,7 +168,7 @@ class UserBlock:
         )
         added, mine = (self.added[0][starts], *self.added[1:]), (column[part] for column in best)
         compiled.search(
-            means, added, them, self.items.in_loops, compiled.Best(*mine), self.items.asked
+            means, tops, added, them, self.items.in_loops, compiled.Best(*mine), self.items.asked
         )
 
     def terms(self, row: int) -> np.ndarray:
