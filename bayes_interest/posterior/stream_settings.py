@@ -86,7 +86,9 @@ class Settings:
     def forecast(self, out: np.ndarray, outcome: float) -> Forecast:
         """From what the compiled step fills: a mixture over draws of the globals, if there are."""
         rows = out[1:] if len(out) > 1 else out
-        means = rows[0] if len(rows) == 1 else rows.mean(0)
+        means = (
+            rows[0] if len(rows) == 1 else np.add.reduce(rows) / len(rows)
+        )  # quicker than `mean`
         first, second, chance, above, _, _ = means.tolist()
         chance = max(chance, LEAST_CHANCE)
         if self.mapped is not None:
@@ -118,6 +120,6 @@ class Mapped:
         return float(found[-2]), math.sqrt(max(second - first * first, 0.0)), float(factor)
 
 
-def stacked(parts: list[np.ndarray]) -> np.ndarray:
-    """Along a new first axis; of one part a view."""
-    return parts[0][None] if len(parts) == 1 else np.stack(parts)
+def stacked(parts: list[np.ndarray], axis: int = 0) -> np.ndarray:
+    """Along a new axis; of one part a view."""
+    return np.expand_dims(parts[0], axis) if len(parts) == 1 else np.stack(parts, axis)

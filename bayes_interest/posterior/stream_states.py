@@ -104,7 +104,8 @@ class FilteredStates:
 class CompiledStates:
     """bernoulli and rating without covariates or with running rates: a compiled step an event.
 
-    A user's belief at every setting of the globals is copied here with the user's first event.
+    A user's belief at every setting of the globals moves in a copy: with draws of the globals that
+    of all users, which lies user by user, else one that is made with the user's first event.
     """
 
     def __init__(self, posterior: Posterior) -> None:
@@ -112,10 +113,7 @@ class CompiledStates:
         self._globals = Settings.of(posterior)
         n, dim = len(self._globals.vectors), posterior.layout.state_dim
         real = self._globals.vectors.dtype
-        self._slots: dict[int, int] = {}
-        self._means: list[np.ndarray] = []  # by slot, (setting, dim)
-        self._covs: list[np.ndarray] = []
-        self._last: list[float] = []
+        self._close()
         self._free: tuple[np.ndarray, ...] = (
             np.empty((0, n, dim), real),
             np.empty((0, n, dim, dim), real),
@@ -127,7 +125,7 @@ class CompiledStates:
         if posterior.layout.rates:
             n_items, top = posterior.layout.n_items, posterior.layout.kinds.top_outcome
             self._rates = RateStream(posterior.history, n_items, top)
-        self._beliefs = _beliefs(posterior)
+        self._beliefs, self._own = _beliefs(posterior), n > 1
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -180,20 +178,31 @@ class CompiledStates:
 
     def _open(self, user: int) -> int:
         """A slot for a user's belief, which starts at that of the posterior or at the prior."""
-        slot, row = len(self._last), len(self._last) % BLOCK
-        if row == 0:
-            self._free = tuple(np.empty((BLOCK, *p.shape[1:]), p.dtype) for p in self._free)
-        mean, cov = (part[row] for part in self._free)
-        means, covs = self._beliefs
-        if user < means.shape[1]:
-            mean[:], cov[:] = means[:, user], covs[:, user]
+        slot, (means, covs) = len(self._last), self._beliefs
+        known = user < len(means)
+        if known and self._own:
+            mean, cov = means[user], covs[user]
         else:
-            mean[:], cov[:] = 0.0, np.eye(means.shape[2])
+            row = self._used % BLOCK
+            if row == 0:
+                self._free = tuple(np.empty((BLOCK, *p.shape[1:]), p.dtype) for p in self._free)
+            mean, cov = (part[row] for part in self._free)
+            mean[:] = means[user] if known else 0.0
+            cov[:] = covs[user] if known else np.eye(means.shape[2])
+            self._used += 1
         self._slots[user] = slot
         self._means.append(mean)
         self._covs.append(cov)
         self._last.append(math.nan)
         return slot
+
+    def _close(self) -> None:
+        """Begin without slots."""
+        self._slots: dict[int, int] = {}
+        self._means: list[np.ndarray] = []  # by slot, (setting, dim)
+        self._covs: list[np.ndarray] = []
+        self._last: list[float] = []
+        self._used = 0  # of the memory in blocks
 
     def posterior(self) -> Posterior:
         """See `States`. What it returns is what later events build upon."""
@@ -210,6 +219,7 @@ class CompiledStates:
             )
             self._beliefs = _beliefs(self._base)
             self._pending, self._new = _Pending(), []
+            self._close()
         return self._base
 
     def _belief(self, before: Belief, users: np.ndarray) -> Belief:
@@ -248,7 +258,11 @@ class _Pending:
 
 
 def _beliefs(posterior: Posterior) -> tuple[np.ndarray, np.ndarray]:
-    """Means (setting, user, dim) and covariances of all users, the best setting first."""
+    """Means (user, setting, dim) and covariances of all users, the best setting first.
+
+    A user's lie side by side, so that to read them is to read one piece of memory. Copies, unless
+    there is one setting only.
+    """
     each = (posterior.belief, *posterior.belief.members)
     means, covs = [as_array(one.mean) for one in each], [as_array(one.cov) for one in each]
-    return stacked(means), stacked(covs)
+    return stacked(means, axis=1), stacked(covs, axis=1)
