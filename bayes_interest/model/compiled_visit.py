@@ -89,8 +89,8 @@ def visit(
     `linear` and `precision` are those of the whole log, (event,).
     """
     n_users, n_steps = log.item.shape
-    lanes = lanes_of(n_users)
     dim, kind = point.vectors.shape[1], point.vectors.dtype
+    lanes = lanes_of(n_users, n_steps * dim * point.vectors.itemsize)
     number, size = n_steps * lanes, kind.type(1)
     x, var_z = np.empty((n_steps, dim, lanes), kind), np.empty((n_steps, dim, lanes), kind)
     along, half = np.empty((n_steps, dim, lanes), kind), np.empty((n_steps, dim, lanes), kind)
@@ -108,6 +108,7 @@ def visit(
     first, second, below = bands[3], bands[4], bands[5]
     cov = np.empty((dim, dim, lanes), kind)
     evidence, elbo, best, step = np.empty(lanes), np.empty(lanes), np.empty(lanes), np.empty(lanes)
+    ahead, better = np.zeros(lanes, kind), np.ones(lanes, np.bool_)
     far = kind.type(point.upper[-1])
     for begin in range(0, n_users, lanes):
         here = min(lanes, n_users - begin)
@@ -164,27 +165,30 @@ def visit(
                     elbo[k] += real[t, k] * fit[t, k] - expected
             if again:
                 break
-            worse = False
+            worse, last = False, look == n_looks - 1
             for k in range(here):
-                fell = look > 0 and elbo[k] < best[k] - slack * (1.0 + abs(best[k]))
-                if fell:
-                    worse = True
-                    step[k] *= 0.5
-                else:
+                better[k] = not (look > 0 and elbo[k] < best[k] - slack * (1.0 + abs(best[k])))
+                if better[k]:
                     best[k] = elbo[k]
                     step[k] = 1.0 if look == 0 else min(1.0, step[k] * growth)
-                    for t in range(longest):
-                        kept_h[t, k], kept_lam[t, k] = h[t, k], lam[t, k]
-                        to_lam[t, k] = max(-second[t, k] * real[t, k], kind.type(0))
-                        to_h[t, k] = first[t, k] * real[t, k] + to_lam[t, k] * mean[t, k]
-                share_of = kind.type(step[k])
-                if look == n_looks - 1:  # the last: settle where the ELBO was best
-                    share_of = kind.type(0)
-                if look < n_looks - 1 or fell:
-                    for t in range(longest):
-                        h[t, k] = kept_h[t, k] + share_of * (to_h[t, k] - kept_h[t, k])
-                        lam[t, k] = kept_lam[t, k] + share_of * (to_lam[t, k] - kept_lam[t, k])
-            again = look == n_looks - 1 and worse
+                else:
+                    worse = True
+                    step[k] *= 0.5
+                ahead[k] = 0.0 if last else step[k]  # at last, settle where the ELBO was best
+            for t in range(longest):
+                for k in range(lanes):
+                    kept_h[t, k] = h[t, k] if better[k] else kept_h[t, k]
+                    kept_lam[t, k] = lam[t, k] if better[k] else kept_lam[t, k]
+                for k in range(lanes):
+                    wanted = max(-second[t, k] * real[t, k], kind.type(0))
+                    to_lam[t, k] = wanted if better[k] else to_lam[t, k]
+                for k in range(lanes):
+                    wanted = first[t, k] * real[t, k] + to_lam[t, k] * mean[t, k]
+                    to_h[t, k] = wanted if better[k] else to_h[t, k]
+                for k in range(lanes):
+                    h[t, k] = kept_h[t, k] + ahead[k] * (to_h[t, k] - kept_h[t, k])
+                    lam[t, k] = kept_lam[t, k] + ahead[k] * (to_lam[t, k] - kept_lam[t, k])
+            again = last and worse
             look += 1
         smoothed_means(decay[:longest], var_z, adjoint[:longest], state)
         smoothed(decay[:longest], var_z, along[:longest], gain, before, half, cov_x, cov)

@@ -54,7 +54,7 @@ def evidence_of_walks(
     `sum(log precision)` and `sum(precision seen^2)`, in which the walk has no say.
     """
     n_users, n_steps, dim = x.shape
-    lanes = lanes_of(n_users)
+    lanes = lanes_of(n_users, n_steps * dim * x.itemsize)
     shape, flat = (n_steps, dim, lanes), (n_steps, lanes)
     xs, variance, along = np.zeros(shape), np.zeros(shape), np.empty(shape)
     decay, growth, moves = np.ones(flat), np.zeros(flat), np.zeros(flat)
@@ -89,7 +89,7 @@ def draw_paths(
     (Durbin & Koopman 2002).
     """
     n_users, n_steps, dim = x.shape
-    lanes = lanes_of(n_users)
+    lanes = lanes_of(n_users, n_steps * dim * x.itemsize)
     shape, flat = (n_steps, dim, lanes), (n_steps, lanes)
     xs, variance, along, before = np.zeros(shape), np.zeros(shape), np.empty(shape), np.zeros(shape)
     adjoint, state, decay = np.empty(shape), np.empty(shape), np.ones(flat)

@@ -68,7 +68,7 @@ OF_OUTCOMES = ("raw_cuts", "log_reliability")
 
 
 def work_of_events(layout: Layout, n_events: int) -> float:
-    """Operations of a sweep on the events, in units of some 25 nanoseconds."""
+    """Operations of a sweep on the events, in units of some 6 nanoseconds."""
     return n_events * ((layout.state_dim + 1) ** 2 + EVENT_WORK)
 
 

@@ -18,9 +18,11 @@ from bayes_interest.statespace.compiled import copy
 
 Array = np.ndarray[Any, Any]
 FAST = {"reassoc", "contract", "nsz"}
-LANES, FULL = 96, 16
-"""Users side by side at most: loops over lanes are short, and what stands around each counts. And
-what their number is a multiple of: full vector registers."""
+LANES, FEWEST, FULL = 96, 32, 16
+"""Users side by side: at most, for loops over lanes are short and what stands around each counts;
+as many even of long chains; and what their number is a multiple of: full vector registers."""
+CACHED = 320 * 1024
+"""Bytes of one array of all steps and lanes: some of them share a processor's second cache."""
 LEAST = 10
 """So few users are served one after the other (`compiled`): most lanes would be empty."""
 FLUSH = 8
@@ -28,9 +30,10 @@ FLUSH = 8
 
 
 @njit(cache=True, nogil=True)
-def lanes_of(n_users: int) -> int:
-    """How many lanes to take users by, as even as can be."""
-    groups = max(1, (n_users + LANES - 1) // LANES)
+def lanes_of(n_users: int, n_bytes: int) -> int:
+    """How many lanes to take users by, as even as can be; an array has `n_bytes` a lane."""
+    most = min(LANES, max(FEWEST, CACHED // max(n_bytes, 1) // FULL * FULL))
+    groups = max(1, (n_users + most - 1) // most)
     each = (n_users + groups - 1) // groups
     return max(1, (each + FULL - 1) // FULL) * FULL
 
@@ -327,7 +330,7 @@ def filter_smooth_lanes(
     A pass less where `cov_x` is empty.
     """
     n_users, n_steps, dim = x.shape
-    whole, lanes = cov_x.shape[1] > 0, lanes_of(n_users)
+    whole, lanes = cov_x.shape[1] > 0, lanes_of(n_users, n_steps * dim * x.itemsize)
     kind = x.dtype
     shape, flat = (n_steps, dim, lanes), (n_steps, lanes)
     xs, qs, along, half = (
