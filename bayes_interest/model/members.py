@@ -32,8 +32,8 @@ CHOICE_WORK = 10_000_000
 ITEM_WORK, MANY_NUMBERS = 8, 1_000
 """What a candidate costs at an event beside its numbers; parameters whose metric costs as much as
 the moves do."""
-SWEEP_WORK = 40_000_000
-"""Operations of a sweep of Gibbs sampling up to which it is taken unasked, about 0.3 seconds."""
+SWEEP_WORK = 20_000_000
+"""Operations of a sweep of Gibbs sampling up to which it is taken unasked, about 0.15 seconds."""
 SWEEPS = 72
 """Of a choice's chains."""
 EVERY, BURN_IN = (15, 40), 200
