@@ -45,8 +45,9 @@ without looking at it. A variance takes 2 D^2 for the state and 2 (D + 1)^2 for 
 as much: 8.3 Tflop and, at 17 kB an item, a stream of all item covariances for each block of users.
 Bounds leave about {STATES} variances of the state and {ITEMS} of the item a user (counted with
 20,000 items): 10,000 x ({STATES} x 8.2 + {ITEMS} x 8.5) kflop = {LEFT:.1f} Gflop and {READ:.1f} GB
-of item covariances. Bounds of eigenvalues: two products of 64 x 64 a user, 10 Gflop. Means are read
-once from the cache they were written to (16 MB for each thread).
+of item covariances. Bounds of eigenvalues: two products of 64 x 64 a user, 10 Gflop. Means are made
+4,096 items at a time, and the greatest of every 64 are found while they are in the cache (3 MB for
+each thread); of all means of some users (32 MB for each thread) a part is read once more.
 
 **Identity.** For 20 users, evenly spaced, the slate is made again from the moments of
 all items; items and numbers must agree (`differing_entries`, `largest_difference`).
