@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,7 +77,7 @@ class GibbsState:
             if COVARIATES in self.values:  # points, not drawn
                 fixed = weighed(batch.covariates, self.values[COVARIATES])
             path = nothing[..., None].repeat(1, 1, self.layout.state_dim)
-            noise = Noise((seed, place))
+            noise = Noise(np.random.SeedSequence(seed, spawn_key=(place,)))
             yield Block(batch, decay, growth, fixed, path, nothing, nothing, noise)
 
     def events(self, look: Callable[[Block], Tensor]) -> Tensor:

@@ -86,9 +86,7 @@ class Settings:
     def forecast(self, out: np.ndarray, outcome: float) -> Forecast:
         """From what the compiled step fills: a mixture over draws of the globals, if there are."""
         rows = out[1:] if len(out) > 1 else out
-        means = (
-            rows[0] if len(rows) == 1 else np.add.reduce(rows) / len(rows)
-        )  # quicker than `mean`
+        means = np.add.reduce(rows) / len(rows)  # quicker than `mean`
         first, second, chance, above, _, _ = means.tolist()
         chance = max(chance, LEAST_CHANCE)
         if self.mapped is not None:
