@@ -84,7 +84,7 @@ class Gibbs(GibbsState):
     """The chain. Its moves settle in `burn_in` sweeps."""
 
     def __init__(self, problem: Problem, values: Globals, seed: int, burn_in: int) -> None:
-        super().__init__(problem, values, seed)
+        super().__init__(problem, values)
         self.noise, self.burn_in, self.done = Noise(seed), burn_in, 0
         mixture = scale_mixture(N_SCALES[torch.float32])
         self.scales, weights = (torch.as_tensor(part) for part in mixture)
@@ -116,15 +116,14 @@ class Gibbs(GibbsState):
         """Noise within the outcome's cuts, then its scale in the mixture."""
         emission = emission_of(self.layout, self.values)
 
-        def draw(block: Block, x: Tensor, offset: Tensor) -> None:
+        def draw(block: Block, x: Tensor, offset: Tensor, uniform: Tensor) -> None:
             bounds = emission.bounds(block.batch.outcome)
             inputs = (x, block.path, offset, block.batch.mask, *bounds)
-            uniform = block.noise.uniform(2, *offset.shape)
             block.utility, block.precision = torch.empty_like(offset), torch.empty_like(offset)
             more = (uniform, self.scales, self.shares, block.utility, block.precision)
             draw_utilities(*(as_array(part) for part in (*inputs, *more)))
 
-        self.of_blocks(draw, terms)
+        self.of_blocks(draw, [(*own, self.noise.uniform(2, *own[1].shape)) for own in terms])
 
     # ------------------------------------------------------------- drift
 
@@ -167,14 +166,14 @@ class Gibbs(GibbsState):
     def _draw_paths(self, terms: Terms) -> None:
         """Everybody's, given utilities and globals."""
 
-        def draw(block: Block, x: Tensor, offset: Tensor) -> None:
-            moved, noise = block.noise.normal(*x.shape), block.noise.normal(*offset.shape)
+        def draw(block: Block, x: Tensor, offset: Tensor, moved: Tensor, noise: Tensor) -> None:
             block.path = torch.empty_like(block.path)
             inputs = (as_array(part) for part in (x, block.utility - offset, block.precision))
             more = (moved.numpy(), noise.numpy(), block.path.numpy())
             draw_paths(*inputs, self.walk_arrays(block, self.values), *more)
 
-        self.of_blocks(draw, terms)
+        numbers = [[self.noise.normal(*part.shape) for part in own] for own in terms]
+        self.of_blocks(draw, [(*a, *b) for a, b in zip(terms, numbers, strict=True)])
 
     def _draw_levels(self, terms: Terms) -> None:
         """Mean state, text weights of offsets, and the bias or the first cut point together.

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bayes_interest.events.history import length_batches, pad_users
 from bayes_interest.model.batch import Batch
 from bayes_interest.model.compiled_walks import Walk
-from bayes_interest.model.item_draws import Noise
 from bayes_interest.model.parameters import (
     COVARIATES,
     PRIOR_SCALES,
@@ -46,7 +44,6 @@ class Block:
     path: Tensor  # deviation y, (user, step, state_dim)
     utility: Tensor  # (user, step)
     precision: Tensor  # of the noise, (user, step); zero where there is no event
-    noise: Noise  # the block's own random numbers, so that blocks can be drawn side by side
 
 
 class GibbsState:
@@ -55,21 +52,21 @@ class GibbsState:
     Of double precision on the CPU: where drift is fast, covariances are small differences.
     """
 
-    def __init__(self, problem: Problem, values: Globals, seed: int = 0) -> None:
+    def __init__(self, problem: Problem, values: Globals) -> None:
         self.layout = problem.layout
         like = problem.features.double().cpu()
         self.values = {name: value.detach().double().cpu() for name, value in values.items()}
         ones = torch.ones(len(like), 1, dtype=like.dtype)
         self.features = torch.cat((like / math.sqrt(self.layout.embed_dim), ones), 1)
-        self.blocks = list(self._blocks(problem, seed))
+        self.blocks = list(self._blocks(problem))
         self.n_users = sum(len(block.path) for block in self.blocks)
         self._rows = [block.batch.mask.flatten().nonzero()[:, 0] for block in self.blocks]
         self.item = self.events(lambda block: block.batch.item)
         self.outcome = self.events(lambda block: block.batch.outcome)
         self.kind = self.events(lambda block: block.batch.kind)
 
-    def _blocks(self, problem: Problem, seed: int) -> Iterator[Block]:
-        for place, users in enumerate(length_batches(problem.history.lengths, BLOCK_EVENTS)):
+    def _blocks(self, problem: Problem) -> Iterator[Block]:
+        for users in length_batches(problem.history.lengths, BLOCK_EVENTS):
             block = pad_users(problem.history, users, problem.features.device)
             batch = problem.batch(block).on("cpu").to(torch.float64)
             decay, growth = elapsed_growth(batch.elapsed_days, self.layout.half_life_days)
@@ -77,15 +74,14 @@ class GibbsState:
             if COVARIATES in self.values:  # points, not drawn
                 fixed = weighed(batch.covariates, self.values[COVARIATES])
             path = nothing[..., None].repeat(1, 1, self.layout.state_dim)
-            noise = Noise(np.random.SeedSequence(seed, spawn_key=(place,)))
-            yield Block(batch, decay, growth, fixed, path, nothing, nothing, noise)
+            yield Block(batch, decay, growth, fixed, path, nothing, nothing)
 
     def events(self, look: Callable[[Block], Tensor]) -> Tensor:
         """A block's (user, step, ...) of all events, (event, ...)."""
         pairs = zip(self.blocks, self._rows, strict=True)
         return torch.cat([look(block).flatten(0, 1)[rows] for block, rows in pairs])
 
-    def of_blocks(self, work: Callable[..., T], terms: Sequence[tuple[Tensor, Tensor]]) -> list[T]:
+    def of_blocks(self, work: Callable[..., T], terms: Sequence[tuple[Tensor, ...]]) -> list[T]:
         """`work(block, *its terms)` of every block, on as many threads as torch would use."""
         columns = (self.blocks, *zip(*terms, strict=True))
         return list((map if self._pool is None else self._pool.map)(work, *columns))

@@ -23,7 +23,7 @@ TRIES, STEPS = 4, (0.4, 0.1)
 class Noise:
     """Random numbers of double precision, from one seed."""
 
-    def __init__(self, seed: int | np.random.SeedSequence) -> None:
+    def __init__(self, seed: int) -> None:
         self.generator = np.random.default_rng(seed)
 
     def normal(self, *shape: int) -> Tensor:

@@ -244,18 +244,6 @@ def test_the_same_seed_gives_the_same_draws() -> None:
     assert not torch.equal(one[0]["weight"], one[1]["weight"])
 
 
-def test_blocks_and_chain_have_random_numbers_of_their_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    problem, values = problem_of("bernoulli", 2)
-    monkeypatch.setattr(gibbs_state, "BLOCK_EVENTS", 12)
-    chain = Gibbs(problem, values, 5, burn_in=3)
-    each = [chain.noise, *(block.noise for block in chain.blocks)]
-    found = torch.stack([noise.normal(4) for noise in each]).flatten()
-    assert len(each) > 2
-    assert len(found.unique()) == len(found)
-
-
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     problem, values = problem_of("rating", 2)
     monkeypatch.setattr(gibbs_state, "BLOCK_EVENTS", 12)
