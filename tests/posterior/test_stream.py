@@ -236,8 +236,10 @@ def test_events_that_are_late_for_others_count_as_in_single_updates(order: list[
     close(stream.model().posterior, single.posterior)
 
 
-def test_the_model_taken_is_not_touched_by_later_events() -> None:
-    door, test = model("bernoulli"), parts("bernoulli")[1]
+@pytest.mark.parametrize("members", [False, True], ids=["points", "draws"])
+def test_the_model_taken_is_not_touched_by_later_events(members: bool) -> None:
+    door = with_members("bernoulli") if members else model("bernoulli")
+    test = parts("bernoulli")[1]
     stream = door.stream()
     events = list(rows(test))
     for row in events[:20]:
@@ -249,6 +251,7 @@ def test_the_model_taken_is_not_touched_by_later_events() -> None:
     assert torch.equal(early.posterior.belief.mean, before[0])
     assert len(early.posterior.history) == before[1] == len(door.posterior.history) + 20
     close(early.posterior, updated(door, test[:20]).posterior)
+    close(stream.model().posterior, updated(door, test).posterior)
     assert len(early.rank(users=[events[0]["user_id"]], k=2)) == 2
 
 
