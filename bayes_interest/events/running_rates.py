@@ -54,9 +54,9 @@ def rates_of_events(log: History, n_items: int, top_outcome: float) -> np.ndarra
 
 @dataclass(frozen=True)
 class Rates:
-    """Running rates of users at every position of a log, and of items at any time."""
+    """Running rates of users after every absorbed event of a log, and of items at any time."""
 
-    user: np.ndarray  # and a one, (event, share + 1) float32
+    after: np.ndarray  # the user's rates, (absorbed event, share) float32
     item: np.ndarray  # absorbed events by item and then time, (absorbed event,)
     seconds: np.ndarray
     total: np.ndarray  # running sum of the excess outcomes in that order, with a zero before
@@ -69,26 +69,30 @@ class Rates:
         outcome = log.outcome[log.absorb] / top_outcome
         in_time = np.argsort(own.seconds, kind="stable")
         excess = outcome - _earlier_mean(outcome, own.seconds, in_time)
-        shares = np.array(RATE_SHARES)
-        after = _kernels()[0](own.user, excess, shares)
-        user = np.zeros((len(log), len(shares) + 1), dtype=np.float32)
-        user[:, -1] = 1.0
-        low, high = own.span(np.arange(len(log)))
-        user[high > low, :-1] = after[high[high > low] - 1]
+        after = _kernels()[0](own.user, excess, SHARES)
         order = in_time[group_kernel(own.item[in_time], int(own.item.max(initial=-1)) + 1)]
         total = np.concatenate(([0.0], np.cumsum(excess[order])))
-        return cls(user, own.item[order], own.seconds[order], total)
+        return cls(after, own.item[order], own.seconds[order], total)
 
-    def user_effects(self, events: np.ndarray, moment: int) -> np.ndarray:
+    def of_users(self, own: OwnPast, moments: np.ndarray) -> np.ndarray:
+        """Rates of the users at some moments, and a one, (moment, share + 1) float32."""
+        out = np.zeros((len(moments), self.after.shape[1] + 1), dtype=np.float32)
+        out[:, -1] = 1.0
+        low, high = own.span(moments)
+        met = high > low
+        out[met, :-1] = self.after[high[met] - 1]
+        return out
+
+    def user_effects(self, own: OwnPast, events: np.ndarray, moment: int) -> np.ndarray:
         """What the user's rates would lose without each of the user's absorbed `events` (positions
         in the log, all of those before `moment`), (event, share).
 
         An event moves a rate by its share of what was new in it; later ones leave `1 - share` of
         that. The mean outcome of the log is taken as it is.
         """
-        rates = self.user[np.append(events, moment), :-1].astype(float)  # before each of them
+        rates = self.of_users(own, np.append(events, moment))[:, :-1].astype(float)  # before each
         age = np.arange(len(events))[::-1]
-        moved: np.ndarray = np.diff(rates, axis=0) * (1.0 - np.array(RATE_SHARES)) ** age[:, None]
+        moved: np.ndarray = np.diff(rates, axis=0) * (1.0 - SHARES) ** age[:, None]
         return moved
 
     def of_item(self, item: np.ndarray, seconds: np.ndarray) -> np.ndarray:
@@ -99,10 +103,11 @@ class Rates:
         rates: np.ndarray = (self.total[stop] - self.total[start]) / (CAUTION + stop - start)
         return rates
 
-    def of_all(self, n_items: int, seconds: np.ndarray) -> np.ndarray:
-        """Of every item at some moments, (moment, item)."""
-        item = np.tile(np.arange(n_items), len(seconds))
-        return self.of_item(item, np.repeat(seconds, n_items)).reshape(len(seconds), n_items)
+    def of_some(self, items: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+        """Of some items at some moments, (moment, item)."""
+        item = np.tile(items, len(seconds))
+        rates = self.of_item(item, np.repeat(seconds, len(items)))
+        return rates.reshape(len(seconds), len(items))
 
 
 def _earlier_mean(outcome: np.ndarray, seconds: np.ndarray, in_time: np.ndarray) -> np.ndarray:

@@ -103,6 +103,8 @@ class Surroundings:
     """Directions of the items' texts, unit vectors or zero, (item, text_dim); likeness needs it."""
     asked: np.ndarray | None = None
     """The moments that may be asked about; None is all."""
+    rates: Rates | None = None
+    """Of the log's absorbed events, where they are known already."""
 
     def entries(
         self,
@@ -192,7 +194,8 @@ class Surroundings:
             out[:, self.kinds.columns("likeness")] = found
         if self.kinds.rates:
             rates = self.kinds.columns("rates")
-            out[:, rates.start : rates.stop - 2] = self._rates.user_effects(events, moment)
+            found = self._rates.user_effects(self._own, events, moment)
+            out[:, rates.start : rates.stop - 2] = found
         return out
 
     def table(self, moments: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -200,24 +203,35 @@ class Surroundings:
         found: np.ndarray = self.tables(moments, weight[None])[0]
         return found
 
-    def tables(self, moments: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """The same for several settings of the weights at once, (setting, moment, item)."""
-        shape = (len(weights), len(moments), self.n_items)
+    def tables(
+        self, moments: np.ndarray, weights: np.ndarray, items: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The same for several settings of the weights at once, (setting, moment, item); of all
+        items or those at some positions, each at most once.
+        """
+        everything = np.arange(self.n_items)
+        items = everything if items is None else items
+        place, wanted = np.zeros(self.n_items, dtype=np.int64), np.zeros(self.n_items, dtype=bool)
+        place[items], wanted[items] = np.arange(len(items)), True
+        shape = (len(weights), len(moments), len(items))
         out = np.zeros(shape, dtype=np.result_type(weights, np.float32))
-        for entries in self.entries(moments):
+        for entries in self.entries(moments, wanted):
+            at = place[entries.item]
             for total, part in zip(out, weights[:, entries.columns], strict=True):
                 for column, one in enumerate(part):  # no matrix product: last bits vary by place
-                    total[entries.row, entries.item] += entries.values[:, column] * one
+                    total[entries.row, at] += entries.values[:, column] * one
         if self.kinds.likeness:
             assert self.texts is not None
-            like = self.likeness(moments)
+            like, texts = self.likeness(moments), self.texts[items]
             for total, part in zip(out, weights[:, self.kinds.columns("likeness")], strict=True):
-                total += np.einsum("md,id->mi", np.einsum("mkd,k->md", like, part), self.texts)
+                total += np.einsum("md,id->mi", np.einsum("mkd,k->md", like, part), texts)
         if self.kinds.rates:
-            of_items = self._rates.of_all(self.n_items, self.log.seconds[moments])
+            now, turn = np.unique(self.log.seconds[moments], return_inverse=True)
+            of_items = self._rates.of_some(items, now)[turn]
+            of_users = self._rates.of_users(self._own, moments)
             for total, part in zip(out, weights[:, self.kinds.columns("rates")], strict=True):
                 for column, one in enumerate(part[:-1]):
-                    total += (self._rates.user[moments, column] * one)[:, None]
+                    total += (of_users[:, column] * one)[:, None]
                 total += part[-1] * of_items
         return out
 
@@ -231,15 +245,16 @@ class Surroundings:
                 out[item] += values[:, column] * one
         if self.kinds.rates:
             last = weight[self.kinds.columns("rates")][-1]
-            out += last * self._rates.of_all(self.n_items, now)[0]
+            out += last * self._rates.of_some(np.arange(self.n_items), now)[0]
         return out
 
     def user_terms(self, moments: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """The part that is the same for all items, (moment,)."""
         out = np.zeros(len(moments), dtype=np.result_type(weight, np.float32))
         if self.kinds.rates:
+            of_users = self._rates.of_users(self._own, moments)
             for column, one in enumerate(weight[self.kinds.columns("rates")][:-1]):
-                out += self._rates.user[moments, column] * one
+                out += of_users[:, column] * one
         return out
 
     def pair_terms(
@@ -275,7 +290,7 @@ class Surroundings:
 
     @cached_property
     def _rates(self) -> Rates:
-        return Rates.of(self.log, self._own, self.kinds.top_outcome)
+        return self.rates or Rates.of(self.log, self._own, self.kinds.top_outcome)
 
     @cached_property
     def _own_rates(self) -> np.ndarray:
@@ -291,17 +306,25 @@ class Surroundings:
 
 
 def surroundings_of(
-    past: History, later: History, n_items: int, kinds: Kinds, texts: np.ndarray | None
+    past: History,
+    later: History,
+    n_items: int,
+    kinds: Kinds,
+    texts: np.ndarray | None,
+    rates: Rates | None = None,
 ) -> tuple[Surroundings, np.ndarray]:
-    """Of `later` after `past`, of the same users; also the moment of each entry of `later`."""
+    """Of `later` after `past`, of the same users; also the moment of each entry of `later`.
+
+    `rates` are those of `past`, if `later` absorbs nothing.
+    """
     n_users = max(past.n_users, later.n_users)
     if not len(past):
         everything = np.arange(len(later))
         alone = replace(later.numbered(), n_users=n_users)
-        return Surroundings(alone, n_items, kinds, texts, everything), everything
+        return Surroundings(alone, n_items, kinds, texts, everything, rates), everything
     first, second = past.numbered(), later.numbered()
     joined = join_histories(first, second, n_users)
     place = np.empty(len(joined), dtype=np.int64)
     place[joined.order] = np.arange(len(joined))
     moments = place[len(past) :]
-    return Surroundings(joined, n_items, kinds, texts, moments), moments
+    return Surroundings(joined, n_items, kinds, texts, moments, rates), moments

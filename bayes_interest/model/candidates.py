@@ -70,14 +70,20 @@ def extra_table(surroundings: Surroundings, moments: np.ndarray, values: Globals
 
 
 def covariate_tables(
-    surroundings: Surroundings, moments: np.ndarray, settings: Sequence[Globals]
+    surroundings: Surroundings,
+    moments: np.ndarray,
+    settings: Sequence[Globals],
+    items: np.ndarray | None = None,
 ) -> Tensor:
-    """The same at several settings of the globals, (setting, moment, item)."""
+    """The same at several settings of the globals, (setting, moment, item); of all items or those
+    at some positions.
+    """
     like = settings[0]["mean"]
     if COVARIATES not in settings[0]:
-        return like.new_zeros(len(settings), len(moments), surroundings.n_items)
+        n_items = surroundings.n_items if items is None else len(items)
+        return like.new_zeros(len(settings), len(moments), n_items)
     weights = torch.stack([values[COVARIATES] for values in settings]).detach().cpu().numpy()
-    return torch.as_tensor(surroundings.tables(moments, weights)).to(like)
+    return torch.as_tensor(surroundings.tables(moments, weights, items)).to(like)
 
 
 def user_item_counts(history: History, n_items: int) -> sparse.csr_matrix:

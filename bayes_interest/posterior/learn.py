@@ -188,6 +188,6 @@ def _posterior(
         belief=Belief.prior(len(shell.last_seconds), shell.values, diagonal),
         features=features,
         has_text=ready.embedded.known,
-        item_cov=result.item_spread * cov,
+        item_cov=(result.item_spread * cov).contiguous(),  # what LAPACK gives lies in columns
         item_spread=result.item_spread,
     )

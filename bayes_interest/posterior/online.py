@@ -86,9 +86,11 @@ def check_order(posterior: Posterior, history: History) -> None:
 
 def candidate_rows(posterior: Posterior, history: History) -> CandidateRows:
     """Covariates of a history's events, given the posterior's past and the history itself."""
-    layout = posterior.layout
+    layout, past = posterior.layout, posterior.history
+    asks = layout.kinds.rates and not history.absorb.any()
+    rates = posterior.rates if asks else None  # found once for all questions
     return CandidateRows(
-        *surroundings_of(posterior.history, history, layout.n_items, layout.kinds, posterior.texts)
+        *surroundings_of(past, history, layout.n_items, layout.kinds, posterior.texts, rates)
     )
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from bayes_interest.config import ModelConfig
 from bayes_interest.events.history import History
+from bayes_interest.events.own_past import OwnPast
+from bayes_interest.events.running_rates import Rates
 from bayes_interest.model.candidates import user_item_counts
 from bayes_interest.model.filtering import Belief
 from bayes_interest.model.fit import item_posterior_cov
@@ -113,6 +115,12 @@ class Posterior:
         """Events of every kind per (user, item)."""
         everything = replace(self.history, absorb=np.ones(len(self.history), dtype=bool))
         return user_item_counts(everything, self.layout.n_items)
+
+    @cached_property
+    def rates(self) -> Rates:
+        """Running rates after all absorbed events."""
+        own = OwnPast.of(self.history)
+        return Rates.of(self.history, own, self.layout.kinds.top_outcome)
 
     def seen_by(self, user: int) -> np.ndarray:
         """Items that one user has events of, sorted; quicker than `seen` for a few users."""

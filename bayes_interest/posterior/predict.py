@@ -32,15 +32,13 @@ from bayes_interest.posterior.online import (
 )
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.probability_map import EDGE, ProbabilityMap
+from bayes_interest.posterior.products import TOGETHER, Products
 from bayes_interest.schema import SECONDS_PER_DAY
 from bayes_interest.statespace.random_walk import elapsed_growth
 
 RANK_NODES = 8
 """Of the quadrature that only orders items."""
 DRAW_SEED = 20_250_101
-ALIGNED = 16
-"""Numbers of float32 in the 64 bytes that vector units load."""
-Product = Callable[[Tensor, Tensor], Tensor]
 QUANTILE_NUMBERS = 8_000_000
 """torch.quantile refuses more than 16 million at once."""
 
@@ -159,12 +157,16 @@ def circumstances(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) 
     return extra_tables(posterior, rows) + novelty(posterior, seconds)
 
 
-def extra_tables(posterior: Posterior, rows: CandidateRows) -> Tensor:
-    """What the covariates add at the moments of `rows`, (setting, moment, item)."""
+def extra_tables(
+    posterior: Posterior, rows: CandidateRows, items: np.ndarray | None = None
+) -> Tensor:
+    """What the covariates add at the moments of `rows`, (setting, moment, item), of all items or
+    those at some positions.
+    """
     each = [posterior.values]
     if posterior.layout.emission == "choice" and posterior.members:
         each = [one.values for one in posterior.members]
-    return covariate_tables(rows.surroundings, rows.moment, each)
+    return covariate_tables(rows.surroundings, rows.moment, each, items)
 
 
 def extra_at(extra: Tensor, turn: int) -> Tensor:
@@ -189,34 +191,22 @@ def novelty(posterior: Posterior, seconds: np.ndarray) -> Tensor:
     return posterior.cold_shift * torch.as_tensor(cold).to(posterior.features)
 
 
-def together(rows: Tensor, columns: Tensor) -> Tensor:
-    """`rows @ columns.T`; how a row is rounded depends on its place and on how many there are."""
-    return rows @ columns.T
-
-
-def one_by_one(rows: Tensor, columns: Tensor) -> Tensor:
-    """The same, each row by itself and from where vector units like to begin."""
-    wide = -rows.shape[1] % ALIGNED
-    rows, columns = (torch.nn.functional.pad(part, (0, wide)) for part in (rows, columns))
-    return torch.bmm(rows[:, None], columns.T.expand(len(rows), *columns.T.shape))[:, 0]
-
-
 def predictors(
-    posterior: Posterior, belief: Belief, extra: Tensor, times: Product = together
+    posterior: Posterior, belief: Belief, extra: Tensor, products: Products = TOGETHER
 ) -> Predictors:
     """Moments of the linear predictor of every item, for users with these beliefs.
 
-    `extra` (setting, user, item) is what the moment adds, see `circumstances`; `times` is
-    `one_by_one` where a user's bits shall not depend on who else is asked about.
+    `extra` (setting, user, item) is what the moment adds, see `circumstances`, for the items that
+    `products` wants.
     With draws of the globals, those of the mixture; what the draws differ by counts to the state,
     and what their cut points differ by to the mean.
     """
     if not belief.members:
-        return _predictors(posterior, belief, extra[0], times)
+        return _predictors(posterior, belief, extra[0], products)
     pairs = zip(posterior.each, belief.members, strict=True)
     cut = level_cut(posterior)
     found = tuple(
-        _predictors(one, own, extra_at(extra, turn)[0] + cut - level_cut(one), times)
+        _predictors(one, own, extra_at(extra, turn)[0] + cut - level_cut(one), products)
         for turn, (one, own) in enumerate(pairs)
     )
     mean = torch.stack([one.mean for one in found])
@@ -232,31 +222,32 @@ def settings(posterior: Posterior, belief: Belief) -> list[tuple[Posterior, Beli
     return list(zip(posterior.each, belief.members, strict=True))
 
 
-def _predictors(posterior: Posterior, belief: Belief, extra: Tensor, times: Product) -> Predictors:
+def _predictors(
+    posterior: Posterior, belief: Belief, extra: Tensor, products: Products
+) -> Predictors:
     """At one setting of the globals."""
     items = posterior.items
-    mean = times(belief.mean, items.vectors) + items.offsets + extra
+    mean = products.dots(belief.mean, items.vectors) + products.of(items.offsets) + extra
     if belief.diagonal:
-        state_var = times(belief.cov, items.vectors**2)
+        state_var = products.dots(belief.cov, items.vectors**2)
     else:
-        outer = items.vectors[:, :, None] * items.vectors[:, None, :]
-        state_var = times(belief.cov.flatten(1), outer.flatten(1))
-    return Predictors(mean, state_var.clamp_min(0.0), _item_var(posterior, belief, times))
+        state_var = products.forms(belief.cov, items.vectors)
+    return Predictors(mean, state_var.clamp_min(0.0), _item_var(posterior, belief, products))
 
 
-def _item_var(posterior: Posterior, belief: Belief, times: Product = together) -> Tensor:
+def _item_var(posterior: Posterior, belief: Belief, products: Products = TOGETHER) -> Tensor:
     """Variance by what is not known of the items themselves, (user, item)."""
     cov = posterior.item_cov
     state = posterior.values["mean"] + belief.mean
     if posterior.items_known:
-        return state.new_zeros(len(state), len(cov))
+        return state.new_zeros(len(state), len(products.of(posterior.items.offsets)))
     one = torch.ones_like(state[:, :1])
     if cov.ndim == 2:
-        return times(torch.cat((state**2 + belief.variance, one), 1), cov)
+        return products.dots(torch.cat((state**2 + belief.variance, one), 1), cov)
     extended = torch.cat((state, one), 1)
     second = extended[:, :, None] * extended[:, None, :]
     second[:, :-1, :-1] += belief.cov
-    return times(second.flatten(1), cov.flatten(1)).clamp_min(0.0)
+    return products.dots(second.flatten(1), cov.flatten(1)).clamp_min(0.0)
 
 
 def level_cut(posterior: Posterior) -> Tensor:
@@ -452,9 +443,14 @@ def _draw_predictors(
         return drawn
     item_var = _item_var(posterior, belief)
     item_var = item_var if items is None else item_var[:, items]
-    generator = torch.Generator().manual_seed(seed + 1)
-    noise = torch.randn(drawn.shape[1:], generator=generator, dtype=torch.float32).to(drawn)
+    noise = item_noise(n_draws, drawn.shape[2], seed).to(drawn)
     return drawn.addcmul_(noise, item_var.sqrt()[:, None])
+
+
+def item_noise(n_draws: int, n_items: int, seed: int) -> Tensor:
+    """By how many sds of its own every item is moved in every draw, (draw, item) float32."""
+    generator = torch.Generator().manual_seed(seed + 1)
+    return torch.randn(n_draws, n_items, generator=generator, dtype=torch.float32)
 
 
 def draws_interval(draws: Tensor, prob: float) -> Interval:

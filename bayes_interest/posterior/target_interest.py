@@ -32,9 +32,9 @@ from bayes_interest.posterior.predict import (
     interest_interval,
     interest_probabilities,
     level_cut,
-    one_by_one,
     predictors,
 )
+from bayes_interest.posterior.products import PairByPair
 from bayes_interest.posterior.themes import Targets
 
 
@@ -53,7 +53,9 @@ def target_interest(
     item) is what their moments add to predictors.
     """
     posterior = targets.posterior
-    few = None if posterior.choice else predictors(posterior, belief, extra, one_by_one)
+    few = None
+    if not posterior.choice:
+        few = predictors(posterior, belief, extra[..., targets.item], PairByPair(targets.item))
     for row in range(len(belief.mean)):
         part = slice(row, row + 1)
         one, own = belief.take(part), extra[:, part]
@@ -61,7 +63,7 @@ def target_interest(
             logits = draw_predictors(posterior, one, own, n_draws)[0]
             yield TargetInterest(draws_interval(choice_shares(targets, logits), prob), None)
             continue
-        found = few.of(row, targets.item)
+        found = few.of(row, slice(None))
         each = interest_interval(found, prob, level_cut(posterior), posterior.recalibration)
         interval = each if targets.single else _grouped(targets, each, one, own, prob, n_draws)
         yield TargetInterest(interval, _ratings(targets, posterior, found))

@@ -25,9 +25,9 @@ from bayes_interest.posterior.predict import (
     interest_mean,
     interest_probabilities,
     level_cut,
-    one_by_one,
     predictors,
 )
+from bayes_interest.posterior.products import PAIR_BY_PAIR
 from bayes_interest.progress import bar
 
 
@@ -42,7 +42,7 @@ class Together:
     @cached_property
     def found(self) -> Predictors:
         """Moments of every item's predictor, (user, item)."""
-        return predictors(self.posterior, self.belief, self.extra, one_by_one)
+        return predictors(self.posterior, self.belief, self.extra, PAIR_BY_PAIR)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from bayes_interest.emissions.exponential import normal_tail
+from bayes_interest.posterior.compiled_products import dot, form
 
 Array = np.ndarray[Any, Any]
 _FAST = {"reassoc", "contract", "nsz"}
@@ -195,31 +196,6 @@ def _line(one: float, state: Array, cov: Array, out: Array) -> Any:
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _dot(a: Array, b: Array) -> Any:
-    total = a.dtype.type(0)
-    for i in range(len(a)):
-        total += a[i] * b[i]
-    return total
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _form(x: Array, cov: Array, line: Array) -> Any:
-    """`x . cov x`; four rows at once, so that `line` is read and written less often."""
-    dim = len(x)
-    four = dim - dim % 4
-    line[:] = 0
-    for i in range(0, four, 4):
-        a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
-        first, second, third, fourth = cov[i], cov[i + 1], cov[i + 2], cov[i + 3]
-        for j in range(dim):
-            line[j] += (a * first[j] + b * second[j]) + (c * third[j] + d * fourth[j])
-    for i in range(four, dim):
-        for j in range(dim):
-            line[j] += x[i] * cov[i, j]
-    return _dot(line, x)
-
-
 @njit(cache=True, nogil=True)
 def _insert(best: Array, filled: int, score: float) -> int:
     """Put a score into its place among the best, greatest first; how many there are."""
@@ -268,16 +244,16 @@ def closely(
     second, user = users.second[u].ravel(), users.extent[u]
     for at in range(n):
         i = some[at]
-        mean = _dot(items.wide[i], users.deviation[u]) + items.offsets[i] + users.own[u]
+        mean = dot(items.wide[i], users.deviation[u]) + items.offsets[i] + users.own[u]
         means[at] = mean + more[at]
-        variances[at] = max(_form(items.vectors[i], users.cov[u], line), zero)
+        variances[at] = max(form(items.vectors[i], users.cov[u], line), zero)
         small, great = item_range(items.about[items.place[i]], user)
         reach[at] = bound(means[at], variances[at] + small, variances[at] + great, ask)
     for at in np.argsort(-reach):
         if reach[at] < best.floor[u] or best.n_kept[u] == GIVEN_UP:
             return
         mean, var = means[at], variances[at]
-        of_item = max(_dot(items.cov[some[at]].ravel(), second), zero)
+        of_item = max(dot(items.cov[some[at]].ravel(), second), zero)
         score = bound(mean, var + of_item, var + of_item, ask)
         if score < best.floor[u]:
             continue
@@ -295,20 +271,29 @@ def _holds(values: Array, begin: int, end: int, wanted: int) -> bool:
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST | {"nnan", "ninf"})
-def _greatest(means: Array) -> Any:
-    top = means[0]
-    for mean in means:
-        if mean > top:  # so that it is vectorised, which `max` is not
-            top = mean
-    return top
-
-
-@njit(cache=True, nogil=True)
-def fill_tops(means: Array, strip: int, tops: Array) -> None:
-    """The greatest of each strip of means (user, candidate), (user, strip)."""
+def fill_tops(means: Array, begin: int, end: int, strip: int, tops: Array) -> None:
+    """The greatest of each strip of the means (user, candidate) of candidates from `begin`, which
+    begins a strip, to before `end`, (user, strip).
+    """
+    lanes = np.empty(16, means.dtype)  # made here: elsewhere it might be a part of `means`
     for u in range(len(means)):
-        for s in range((means.shape[1] + strip - 1) // strip):
-            tops[u, s] = _greatest(means[u, s * strip : (s + 1) * strip])
+        row = means[u]
+        for start in range(begin, end, strip):
+            some = row[start : min(start + strip, end)]
+            if len(some) != 64:
+                tops[u, start // strip] = some.max()
+                continue
+            a, b, c, d = some[:16], some[16:32], some[32:48], some[48:64]
+            for at in range(16):  # a loop over all 64 would not be vectorised
+                first = a[at] if a[at] > b[at] else b[at]
+                second = c[at] if c[at] > d[at] else d[at]
+                lanes[at] = first if first > second else second
+            for at in range(8):
+                lanes[at] = lanes[at] if lanes[at] > lanes[at + 8] else lanes[at + 8]
+            top = lanes[0]
+            for at in range(1, 8):
+                top = lanes[at] if lanes[at] > top else top
+            tops[u, start // strip] = top
 
 
 @njit(cache=True, nogil=True)

@@ -28,6 +28,7 @@ class Slates:
     item: np.ndarray  # position
     score: np.ndarray
     interval: np.ndarray  # mean, sd, lower, upper, (4, entry)
+    chance: np.ndarray | None = None  # of being among the k best
 
 
 def all_slates(

@@ -12,7 +12,8 @@ from torch import Tensor
 from bayes_interest.posterior.answers import find_users, moment
 from bayes_interest.posterior.blocks import in_blocks
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import advanced_belief, circumstances, one_by_one, predictors
+from bayes_interest.posterior.predict import advanced_belief, circumstances, predictors
+from bayes_interest.posterior.products import PAIR_BY_PAIR
 from bayes_interest.posterior.trajectory import looks_at, smoothed_paths
 from bayes_interest.ranking.recommend import recommend
 from bayes_interest.schema import SLATE_CERTAINTY, USER_ID
@@ -69,7 +70,7 @@ def _mean_sd(posterior: Posterior, who: np.ndarray, seconds: np.ndarray) -> np.n
 
     for part, extra in in_blocks(len(who), extras):
         belief = advanced_belief(posterior, who[part], seconds[part])
-        found = predictors(posterior, belief, extra, one_by_one)
+        found = predictors(posterior, belief, extra, PAIR_BY_PAIR)
         out[part] = found.var.double().sqrt().mean(1).cpu().numpy()
     return out
 

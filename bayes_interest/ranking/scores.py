@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -120,12 +121,17 @@ def check_seed(seed: int) -> None:
         raise ConfigError(f"seed={seed!r}: expected a whole number >= 0")
 
 
+def picked(options: RankOptions) -> int:
+    """Which of the joint draws `thompson` follows."""
+    return int(np.random.default_rng(options.seed).integers(options.n_draws))
+
+
 def top_k_probability(draws: Tensor, allowed: Tensor, k: int) -> Tensor:
     """Share of joint draws (draw, item) in which an allowed item is among the k best, (item,)."""
     masked = torch.where(allowed, draws, draws.new_tensor(-torch.inf))
     best = masked.topk(min(k, int(allowed.sum())), dim=1).indices
-    hits = torch.zeros(draws.shape[1], dtype=draws.dtype, device=draws.device)
-    hits.index_add_(0, best.reshape(-1), torch.ones_like(best.reshape(-1), dtype=draws.dtype))
+    hits = torch.zeros(draws.shape[1], dtype=torch.float64, device=draws.device)
+    hits.index_add_(0, best.reshape(-1), torch.ones_like(best.reshape(-1), dtype=hits.dtype))
     return hits / len(draws)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -40,13 +40,14 @@ from bayes_interest.posterior.predict import (
 )
 from bayes_interest.progress import bar
 from bayes_interest.ranking import compiled
+from bayes_interest.ranking.drawn_tops import DrawnTops
 from bayes_interest.ranking.moments_slates import Slates, best_of_all, slates_of
-from bayes_interest.ranking.scores import RankOptions
+from bayes_interest.ranking.scores import POINTS, RankOptions
 from bayes_interest.ranking.user_block import CODES, Pairs, UserBlock
 from bayes_interest.statespace.kalman import as_array
 
 FIELDS = ("row", "item", "score", "interval")
-MOST_KEPT = 2**20  # entries of a block of users
+MOST_KEPT, MOST_DRAWN = 2**20, 2**18  # entries of a block of users; those of their draws
 STRIP = 64  # means that are skipped together
 SHARES = (0.0, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 1.0)
 """Where the kinds of items end, in the order of the variance that they may have."""
@@ -80,6 +81,8 @@ def stream_slates(
         return
     search = Search(posterior, users, seconds, candidates, options)
     step = max(1, min(users_at_once, MOST_KEPT // search.places))
+    if options.n_draws:
+        step = max(1, min(step, MOST_DRAWN // (options.n_draws * search.places)))
     n_threads = max(1, torch.get_num_threads())
     parts = [slice(begin, begin + step) for begin in range(0, len(users), step)]
     with ThreadPoolExecutor(n_threads) as pool:
@@ -113,11 +116,6 @@ class Search:
         scales, weights = scale_mixture(N_SCALES[self.posterior.features.dtype])
         z = float(ndtri(0.5 + options.prob / 2.0))
         return compiled.Ask(self.places, CODES[options.by], z, scales**2, weights)
-
-    @cached_property
-    def libraries(self) -> ThreadpoolController:
-        """What has threads of its own."""
-        return ThreadpoolController()
 
     @cached_property
     def rows(self) -> CandidateRows:
@@ -225,8 +223,25 @@ class Search:
 
     def slates(self, work: UserBlock, pool: ThreadPoolExecutor, n_threads: int) -> Slates:
         """The slates of some users."""
-        with self.libraries.limit(limits=1, user_api="blas"):  # a thread of ours has one of theirs
-            pairs = work.searched(pool, n_threads)
+        points, by_points = None, self.options.by in POINTS
+        with _libraries().limit(limits=1, user_api="blas"):  # a thread of ours has one of theirs
+            parts = work.parts(n_threads)
+            users = work.described(pool, parts)
+            pairs = work.searched(users, pool, parts) if by_points else None
+            if pairs is not None:
+                points = self._points(work, pairs)
+            if not self.options.n_draws:
+                assert points is not None
+                return points
+            return self.draws.slates(work, users, points, pool, n_threads)
+
+    @cached_property
+    def draws(self) -> DrawnTops:
+        """What all users' joint draws share."""
+        return DrawnTops(self)
+
+    def _points(self, work: UserBlock, pairs: Pairs) -> Slates:
+        """The slates by a point or an edge, user by user."""
         found = list(self._best(work, pairs))
         joined = [np.concatenate([getattr(one, name) for one in found], -1) for name in FIELDS]
         by_user = np.argsort(joined[0], kind="stable")
@@ -269,3 +284,9 @@ class Search:
         found = predictors(self.posterior, one, extra[None, None]).of(0, slice(None))
         allowed, place = work.may_be_shown(row), int(work.rows[row])
         return best_of_all(self.posterior, found, allowed, place, self.options)
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> ThreadpoolController:
+    """What has threads of its own; to look for them takes longer than a short search."""
+    return ThreadpoolController()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,16 @@ from torch import Tensor
 from bayes_interest.errors import ConfigError
 from bayes_interest.posterior.exposure import ExposedUsers
 from bayes_interest.posterior.posterior import Posterior
+from bayes_interest.posterior.predict import draw_predictors
 from bayes_interest.ranking.asked import Asked, Drawn, draw_user, each_user
 from bayes_interest.ranking.diverse import default_looks, diverse_slate
 from bayes_interest.ranking.fallback import OWN, Fallback
-from bayes_interest.ranking.moments_slates import all_slates
+from bayes_interest.ranking.moments_slates import Slates, all_slates
 from bayes_interest.ranking.scores import (
     EDGES,
     RankOptions,
     drawn_ranks,
+    picked,
     score,
     top_k_probability,
 )
@@ -57,8 +60,16 @@ def rank_users(
     With `exposure` probabilities are those of meeting the item next, and of interest. With
     `fallback` users whose slate is less certain than `options.abstain` get its items.
     """
+    if options.without_draws and (posterior.choice or exposure is not None):
+        raise ConfigError(
+            "n_draws=0: probabilities of what is chosen next come from joint draws; leave n_draws "
+            "out, or give at least 2"
+        )
+    if exposure is None and _streams(posterior, seconds, options):
+        return _streamed(posterior, users, seconds, candidates, options, fallback)
     if options.without_draws:
-        return _intervals_alone(posterior, users, seconds, candidates, options, exposure)
+        every = all_slates(posterior, users, seconds, candidates, options)
+        return _table_of(posterior, users, list(every))
     asked = each_user(posterior, users, seconds, candidates, options.exclude_seen)
     tables = [
         _rank_user(posterior, one, options, fallback, exposure)
@@ -70,24 +81,75 @@ def rank_users(
     return pd.concat(tables, ignore_index=True)
 
 
-def _intervals_alone(
+def _streams(posterior: Posterior, seconds: np.ndarray, options: RankOptions) -> bool:
+    """Whether compiled loops can search for the slates."""
+    if options.by == "diverse" or options.exploration != 1.0:
+        return False  # they need every draw of every item
+    from bayes_interest.ranking.shortlist import can_stream  # loads numba
+
+    return can_stream(posterior, seconds)
+
+
+def _streamed(
     posterior: Posterior,
     users: np.ndarray,
     seconds: np.ndarray,
     candidates: np.ndarray,
     options: RankOptions,
-    exposure: ExposedUsers | None,
+    fallback: Fallback | None,
 ) -> pd.DataFrame:
-    """The table without p_top_k."""
-    from bayes_interest.ranking.shortlist import can_stream, stream_slates  # loads numba
+    """Found by compiled loops; but for users who get the fallback."""
+    from bayes_interest.ranking.shortlist import stream_slates
 
-    if posterior.choice or exposure is not None:
-        raise ConfigError(
-            "n_draws=0: probabilities of what is chosen next come from joint draws; leave n_draws "
-            "out, or give at least 2"
-        )
-    make = stream_slates if can_stream(posterior, seconds) else all_slates
-    parts = list(make(posterior, users, seconds, candidates, options))
+    parts = list(stream_slates(posterior, users, seconds, candidates, options))
+    if not any(len(one.row) for one in parts):
+        names = COLUMNS[:-1] if options.without_draws else [*COLUMNS, *_more_columns(options)]
+        return pd.DataFrame({name: [] for name in names})
+    table = _table_of(posterior, users, parts)
+    row, item = (np.concatenate([getattr(one, name) for one in parts]) for name in ("row", "item"))
+    if options.rank_intervals:
+        asked = each_user(posterior, users, seconds, candidates, options.exclude_seen)
+        ranks = _ranks_of(posterior, asked, row, torch.as_tensor(item), options)
+        table = pd.concat((table, ranks), axis=1)
+    if options.abstain is None:
+        return table
+    _, count = np.unique(row, return_counts=True)
+    chance = torch.as_tensor(table[P_TOP_K].to_numpy().copy())
+    means = [float(own.mean()) for own in chance.split(count.tolist())]
+    certainty = np.repeat(means, count)
+    table = table.assign(**{SLATE_CERTAINTY: certainty}).assign(**{BASIS: OWN})
+    unsure = certainty < options.abstain
+    if not unsure.any():
+        return table
+    who, tables, rows = np.unique(row[unsure]), [table[~unsure]], [row[~unsure]]
+    for one in each_user(posterior, users[who], seconds[who], candidates, options.exclude_seen):
+        tables.append(_rank_user(posterior, one, options, fallback, None))
+        rows.append(np.full(len(tables[-1]), who[one.row]))
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    return pd.concat(tables, ignore_index=True).iloc[order].reset_index(drop=True)
+
+
+def _ranks_of(
+    posterior: Posterior,
+    asked: Iterable[Asked],
+    row: np.ndarray,
+    item: Tensor,
+    options: RankOptions,
+) -> pd.DataFrame:
+    """Columns for `rank_intervals` of slates (row, item) in the order asked: by all draws."""
+    found = []
+    for one in asked:
+        begin, end = np.searchsorted(row, [one.row, one.row + 1])
+        if begin < end:
+            draws = draw_predictors(
+                posterior, one.belief, one.extra, options.n_draws, options.seed
+            )[0]
+            found.append(_rank_columns(draws, one.allowed, item[begin:end], options.prob))
+    return pd.concat([pd.DataFrame(one) for one in found], ignore_index=True)
+
+
+def _table_of(posterior: Posterior, users: np.ndarray, parts: list[Slates]) -> pd.DataFrame:
+    """Of slates by moments, with p_top_k where there were draws."""
     if not parts:
         return pd.DataFrame({name: [] for name in COLUMNS[:-1]})
     row, item, score = (
@@ -95,7 +157,7 @@ def _intervals_alone(
     )
     interval = np.concatenate([one.interval for one in parts], 1)
     first, ids = np.searchsorted(row, np.arange(len(users))), posterior.vocabulary
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             USER_ID: ids.users.ids[users[row]],
             RANK: np.arange(1, len(row) + 1) - first[row],
@@ -104,6 +166,8 @@ def _intervals_alone(
             **dict(zip((MEAN, SD, LOWER, UPPER), interval, strict=True)),
         }
     )
+    chances = [one.chance for one in parts if one.chance is not None]
+    return table.assign(**{P_TOP_K: np.concatenate(chances)}) if chances else table
 
 
 def _rank_user(
@@ -124,7 +188,7 @@ def _rank_user(
             more[BASIS] = fallback.name
             best, sort_by = _best(fallback.scores(asked), options.k)
     if options.rank_intervals:
-        more = _rank_columns(drawn, asked, best, options.prob) | more
+        more = _rank_columns(drawn.order, asked.allowed, best, options.prob) | more
     return _table(posterior, asked, best, sort_by, drawn, chance).assign(**more)
 
 
@@ -140,7 +204,7 @@ def _order(
     if options.by == "diverse":
         looks = default_looks(exclusive) if options.looks is None else options.looks
         return diverse_slate(drawn.probs, asked.allowed, options.k, looks, exclusive)
-    pick = int(np.random.default_rng(options.seed).integers(options.n_draws))
+    pick = picked(options)
     points = drawn.mean
     if options.by in EDGES:
         everything = torch.arange(len(points), device=points.device)
@@ -157,9 +221,9 @@ def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return found.indices[:count], found.values[:count]
 
 
-def _rank_columns(drawn: Drawn, asked: Asked, best: Tensor, prob: float) -> dict[str, Any]:
+def _rank_columns(draws: Tensor, allowed: Tensor, best: Tensor, prob: float) -> dict[str, Any]:
     """Expected rank of the slate's items and the whole ranks that hold it with mass `prob`."""
-    ranks = drawn_ranks(drawn.order, asked.allowed, best).double()
+    ranks = drawn_ranks(draws, allowed, best).double()
 
     def edge(tail: float, side: str) -> np.ndarray:
         found = torch.quantile(ranks, tail, dim=0, interpolation=side)

@@ -94,12 +94,34 @@ class UserBlock:
             skipped=(np.searchsorted(both_keys, starts), both_keys % n_items),
         )
 
-    def searched(self, pool: Executor, n_threads: int) -> Pairs:
+    def parts(self, n_threads: int) -> list[slice]:
+        """Of the users, as many in each thread as fit into memory with the means of all items."""
+        n_users, at_most = len(self.own), max(LEAST, MEANS // len(self.items.order))
+        turns = -(-n_users // (at_most * n_threads))
+        ends = np.linspace(0, n_users, turns * n_threads + 1).astype(int).tolist()
+        return [slice(*both) for both in pairwise(ends)]
+
+    def described(self, pool: Executor, parts: list[slice]) -> compiled.Users:
+        """The users for the compiled loops. `extent` (user, 6) is what bounds variances: numbers
+        below and above the eigenvalues of the covariance; trace of the second moment and its
+        Frobenius norm beside the diagonal; `|E z|`; and a bound of the rounding of float32 in the
+        means.
+        """
+        n_users, dim = self.state.shape
+        second = np.empty((n_users, dim + 1, dim + 1), self.cov.dtype)
+        extent = np.empty((n_users, 6))
+        list(pool.map(lambda part: self._describe(part, second, extent), parts))
+        return compiled.Users(
+            self.deviation, self.cov, second, self.own, extent, *self.variances(extent),
+            *self.skipped,
+        )  # fmt: skip
+
+    def searched(self, users: compiled.Users, pool: Executor, parts: list[slice]) -> Pairs:
         """Look at the means of all items, and closely at what is good, a part of the users at a
         time in each thread.
         """
         n_users, k = len(self.own), self.items.places
-        size, dim = k + max(k, SPARE), self.cov.shape[1] + 1
+        size = k + max(k, SPARE)
         best = compiled.Best(
             item=np.empty((n_users, size), np.int64),
             score=np.empty((n_users, size)),
@@ -109,15 +131,7 @@ class UserBlock:
             filled=np.zeros(n_users, np.int64),
             floor=np.full(n_users, -np.inf),
         )
-        second = np.empty((n_users, dim, dim), self.cov.dtype)
-        extent = np.empty((n_users, 6))
-        at_most = max(LEAST, MEANS // len(self.items.order))
-        turns = -(-n_users // (at_most * n_threads))
-        ends = np.linspace(0, n_users, turns * n_threads + 1).astype(int).tolist()
-        parts = [slice(*both) for both in pairwise(ends)]
-        list(pool.map(lambda part: self._describe(part, second, extent), parts))
-        ranges = self.variances(extent)
-        list(pool.map(lambda part: self._search(part, second, extent, ranges, best), parts))
+        list(pool.map(lambda part: self._search(part, users, best), parts))
         some = np.arange(size) < best.n_kept[:, None]
         some &= best.score >= best.floor[:, None]
         row = np.repeat(np.arange(n_users), some.sum(1))
@@ -125,11 +139,6 @@ class UserBlock:
         return Pairs(row, best.item[some], best.moments[some], best.floor, given_up)
 
     def _describe(self, part: slice, second: np.ndarray, extent: np.ndarray) -> None:
-        """Second moments of some states (see `compiled.second_moments`), and what bounds variances
-        (user, 6): numbers below and above the eigenvalues of the covariance; trace of the second
-        moment and its Frobenius norm beside the diagonal; `|E z|`; and a bound of the rounding of
-        float32 in the means.
-        """
         out = extent[part]
         compiled.second_moments(self.state[part], self.cov[part], second[part], out[:, 2:5])
         out[:, 3:5] *= WIDER
@@ -137,38 +146,23 @@ class UserBlock:
         length = np.linalg.norm(self.left[part].astype(np.float64), axis=1)
         out[:, 5] = ROUNDING * (self.left.shape[1] + 4) * length * self.items.longest
 
-    def _search(
-        self,
-        part: slice,
-        second: np.ndarray,
-        extent: np.ndarray,
-        ranges: tuple[np.ndarray, np.ndarray],
-        best: compiled.Best,
-    ) -> None:
+    def _search(self, part: slice, users: compiled.Users, best: compiled.Best) -> None:
         """Fill the part of some users in `best`."""
         left, right, strip = self.left[part], self.items.right, self.items.in_loops.strip
         means = np.empty((len(left), len(right)), np.float32)
         tops = np.empty((len(left), -(-len(right) // strip)), np.float32)
         for begin in range(0, len(right), PANEL * strip):
-            some = slice(begin, begin + PANEL * strip)
+            end = min(begin + PANEL * strip, len(right))
             with np.errstate(invalid="ignore"):  # OpenBLAS may raise that flag over finite numbers
-                np.matmul(left, right[some].T, out=means[:, some])
-            compiled.fill_tops(means[:, some], strip, tops[:, begin // strip :])
+                np.matmul(left, right[begin:end].T, out=means[:, begin:end])
+            compiled.fill_tops(means, begin, end, strip, tops)
+        own = {name: column[part] for name, column in users._asdict().items()}
         starts = slice(part.start, part.stop + 1)
-        them = compiled.Users(
-            deviation=self.deviation[part],
-            cov=self.cov[part],
-            second=second[part],
-            own=self.own[part],
-            extent=extent[part],
-            low=ranges[0][part],
-            high=ranges[1][part],
-            start=self.skipped[0][starts],
-            skipped=self.skipped[1],
-        )
-        added, mine = (self.added[0][starts], *self.added[1:]), (column[part] for column in best)
+        own |= {"start": users.start[starts], "skipped": users.skipped}
+        added = (self.added[0][starts], *self.added[1:])
+        mine = compiled.Best(*(column[part] for column in best))
         compiled.search(
-            means, tops, added, them, self.items.in_loops, compiled.Best(*mine), self.items.asked
+            means, tops, added, compiled.Users(**own), self.items.in_loops, mine, self.items.asked
         )
 
     def terms(self, row: int) -> np.ndarray:

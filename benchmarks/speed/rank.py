@@ -14,14 +14,17 @@ import torch
 
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import clock
+from bayes_interest.posterior.predict import clock, draw_predictors
+from bayes_interest.ranking.asked import each_user
 from bayes_interest.ranking.moments_slates import all_slates
-from bayes_interest.ranking.scores import RankOptions
+from bayes_interest.ranking.scores import RankOptions, top_k_probability
 from benchmarks.speed.rank_world import big_posterior, with_rates_off
 from benchmarks.speed.rows import OURS, Goal, Row, row, timed
 
 K, REPEATS, CHECKED = 10, 5, 20
 FULL, QUICK = (10_000, 50_000, 64), (300, 2_000, 16)
+DRAWS, DRAWN_USERS, DRAWN_REPEATS = 200, (1, 50), 3
+EVERY_DRAW = "every draw of every item"
 STATES, ITEMS = 51, 12
 LEFT, READ = (STATES * 8.2 + ITEMS * 8.5) / 100.0, ITEMS * 0.17
 IMPLICIT = "implicit 0.7 topk, means alone"
@@ -49,6 +52,13 @@ of item covariances. Bounds of eigenvalues: two products of 64 x 64 a user, 10 G
 4,096 items at a time, and the greatest of every 64 are found while they are in the cache (3 MB for
 each thread); of all means of some users (32 MB for each thread) a part is read once more.
 
+**With joint draws.** `model.rank(users, k=10)`, as people call it: {DRAWS} joint draws of all items
+and the share of them in which an entry is among the ten best, `p_top_k`. Beside it the plain way
+(`predict.draw_predictors`, then torch's `topk`), which makes no table. The floor is the product of
+the drawn states with all items, 2 D flops for each draw, user and item. Noise of an item's own
+takes a variance for each pair, too; bounds leave few of them. `differing_entries` are those whose
+share is not the same.
+
 **Identity.** For 20 users, evenly spaced, the slate is made again from the moments of
 all items; items and numbers must agree (`differing_entries`, `largest_difference`).
 
@@ -65,6 +75,9 @@ def measure(quick: bool, data: Path) -> list[Row]:
     for about, one in (("", posterior), (", no running rates", with_rates_off(posterior))):
         rows += _compared(case + about, one, 2 if quick else REPEATS, floor)
     rows += _memory(case, QUICK if quick else FULL)
+    for count in (2,) if quick else DRAWN_USERS:
+        text = f"{count:,} of {case}, {DRAWS} draws"
+        rows += _drawn(text, posterior, count, 2 if quick else DRAWN_REPEATS, floor / n_users)
     return rows
 
 
@@ -92,6 +105,38 @@ def _compared(case: str, posterior: Posterior, repeats: int, floor: float) -> li
         row(case, name, seconds[name], times_floor=ratio[name], **more.get(name, {}))
         for name in tasks
     ]
+
+
+def _drawn(case: str, posterior: Posterior, count: int, repeats: int, floor: float) -> list[Row]:
+    """Slates with p_top_k; `floor` is that of one user's means."""
+    model, users = _door(posterior), posterior.vocabulary.users.ids[:count].tolist()
+    tasks = {OURS: lambda: model.rank(users, k=K), EVERY_DRAW: lambda: _shares(posterior, count)}
+    table, shares = tasks[OURS](), tasks[EVERY_DRAW]()
+    item = posterior.vocabulary.items.index_of(table["item_id"].tolist())
+    plain = shares[np.repeat(np.arange(count), K), item]
+    same = {"differing_entries": float((np.abs(table["p_top_k"] - plain) > 1e-6).sum())}
+    seconds = timed(tasks, repeats)
+    return [
+        row(
+            case, name, seconds[name],
+            times_floor=float(np.median(seconds[name])) / (floor * count * DRAWS),
+            **(same if name == OURS else {}),
+        )
+        for name in tasks
+    ]  # fmt: skip
+
+
+def _shares(posterior: Posterior, count: int) -> np.ndarray:
+    """The share of the draws in which each item is among the k best, (user, item)."""
+    seconds = np.full(count, clock(posterior))
+    asked = each_user(
+        posterior, np.arange(count), seconds, np.arange(posterior.layout.n_items), True
+    )
+    found = []
+    for one in asked:
+        drawn = draw_predictors(posterior, one.belief, one.extra, DRAWS, 0)[0]
+        found.append(top_k_probability(drawn, one.allowed, K).numpy())
+    return np.stack(found)
 
 
 def _door(posterior: Posterior) -> InterestModel:
@@ -171,7 +216,11 @@ def _status(name: str) -> float:
 
 def goals(rows: list[Row]) -> list[Goal]:
     out = []
-    for case in dict.fromkeys(one.case for one in rows if "memory" not in one.case):
+    drawn = [one for one in rows if one.who == EVERY_DRAW]
+    plain = {one.case for one in rows} - {one.case for one in drawn}
+    for case in dict.fromkeys(one.case for one in rows if one.case in plain):
+        if "memory" in case:
+            continue
         seconds = {one.who: one.seconds for one in rows if one.case == case}
         for rival in (IMPLICIT, TORCH):
             ratio = seconds[OURS] / seconds[rival]
@@ -180,6 +229,13 @@ def goals(rows: list[Row]) -> list[Goal]:
         differing = next(one for one in rows if one.case == case).figures["differing_entries"]
         text = f"{case}: the same items in the same order as from the moments of all items"
         out.append(Goal(text, "0 differ", f"{differing:g} differ", differing == 0))
+    for other in drawn:
+        own = next(one for one in rows if one.case == other.case and one.who == OURS)
+        ratio, differing = other.seconds / own.seconds, own.figures["differing_entries"]
+        text = f"{other.case}: slates with p_top_k against {EVERY_DRAW}"
+        out.append(Goal(text, "at least 5 times faster", f"{ratio:.1f} times", ratio >= 5.0))
+        out.append(Goal(f"{other.case}: the same shares", "0 differ", f"{differing:g} differ",
+                        differing == 0))  # fmt: skip
     grown = [one.figures["peak_growth_mib"] for one in rows if "memory" in one.case]
     if grown:
         text = "memory: what the peak grows by for ten times the users"

@@ -53,7 +53,7 @@ def big_posterior(
         features=features,
         has_text=np.ones(n_items, dtype=bool),
         values=values,
-        item_cov=item_cov,
+        item_cov=item_cov.contiguous(),
         text_cov=text_cov,
         cold_shift=0.0,
         belief=Belief.prior(1, values, diagonal=False),

@@ -78,7 +78,9 @@ def test_a_users_rates_lose_what_was_new_in_the_event() -> None:
     history, share = log(4, rates=True), 0.3
     around = Surroundings(history, N_ITEMS, Kinds(rates=True))
     moment = int(history.start[1] + 12)
-    rates = around._rates.user[history.start[1] : moment + 1, 0].astype(float)
+    rates = around._rates.of_users(around._own, np.arange(history.start[1], moment + 1))[
+        :, 0
+    ].astype(float)
     excess = (rates[1:] - (1.0 - share) * rates[:-1]) / share
     effects = around.own_effects(moment)[:, 0]
     for event in range(12):

@@ -1,0 +1,231 @@
+"""The k best items of users in each of many joint draws, for users whose slates are searched.
+
+A draw moves the state, which is a product for every item, and each item by noise of its own, with a
+sd that costs as much as `state_dim` means. That noise is bounded by the greatest of its draws and
+a bound of the sd, so what cannot be among the k best so far of a draw is left out, and few sds are
+computed. Nothing is guessed: draws and their k best are those of `predict.draw_predictors`.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bayes_interest.posterior.predict import (
+    Interval,
+    draw_states,
+    extra_tables,
+    interest_interval,
+    interest_probabilities,
+    item_noise,
+    level_cut,
+    predictors,
+)
+from bayes_interest.posterior.products import PairByPair
+from bayes_interest.ranking import compiled, compiled_draws
+from bayes_interest.ranking.moments_slates import Slates
+from bayes_interest.ranking.scores import POINTS, picked
+from bayes_interest.ranking.user_block import UserBlock
+from bayes_interest.statespace.kalman import as_array
+
+if TYPE_CHECKING:
+    from bayes_interest.ranking.shortlist import Search
+
+NAMES = [field.name for field in fields(Slates)]
+FIRST = 20
+"""Times the slate: the best by mean come first, so that little is better than the best so far."""
+AT_ONCE, PANEL = 32, 512
+"""Users of a thread, and candidates whose predictors are made, and whose noise is, while in the
+cache."""
+
+
+@dataclass(frozen=True)
+class DrawnTops:
+    """The draws that all users share."""
+
+    search: Search
+
+    @cached_property
+    def noise(self) -> np.ndarray:
+        """Of the items themselves, candidates in the order of `Search`, (draw, candidate)."""
+        options, layout = self.search.options, self.search.posterior.layout
+        table = as_array(item_noise(options.n_draws, layout.n_items, options.seed))
+        return np.take(table, self.search.order, axis=1)
+
+    def slates(
+        self,
+        work: UserBlock,
+        users: compiled.Users,
+        points: Slates | None,
+        pool: Executor,
+        n_threads: int,
+    ) -> Slates:
+        """Slates of a block of users with the share of draws in which an entry is among the k best:
+        of the items of `points`, or by that share or by one draw.
+        """
+        tops = self.of_users(work, users, pool, n_threads)
+        given: list[np.ndarray | None] = [None] * len(tops)
+        if points is not None:
+            starts = np.searchsorted(points.row, np.append(work.rows, work.rows[-1] + 1))
+            given = [points.item[begin:end] for begin, end in pairwise(starts)]
+        found = pool.map(
+            lambda row: self._slate(work, row, tops[row], given[row]), range(len(tops))
+        )
+        columns = zip(*([getattr(one, name) for name in NAMES] for one in found), strict=True)
+        return Slates(*(np.concatenate(column, -1) for column in columns))
+
+    def _slate(
+        self, work: UserBlock, row: int, tops: compiled_draws.Tops, item: np.ndarray | None
+    ) -> Slates:
+        """One user's: of the items given, else by `p_top_k` or `thompson`."""
+        options = self.search.options
+        some, share = _shares(tops)
+        score = share
+        if item is None and options.by == "thompson":
+            item, score = self._drawn(tops)
+        elif item is None:
+            # Equal scores keep the order in which the model met the items.
+            order = np.lexsort((some, -share))[: options.k]
+            item, score = some[order], share[order]
+        interval = self._interval(work, row, item)
+        columns = torch.stack([interval.mean, interval.sd, interval.lower, interval.upper])
+        if options.by in POINTS:
+            score = as_array(getattr(interval, options.by))
+            order = np.lexsort((item, -score))
+            item, score, columns = item[order], score[order], columns[:, order]
+        numbers = score.astype(np.float64), columns.double().numpy(), _at(some, share, item)
+        return Slates(np.full(len(item), work.rows[row]), item, *numbers)
+
+    def _drawn(self, tops: compiled_draws.Tops) -> tuple[np.ndarray, np.ndarray]:
+        """The best items of the draw that `thompson` follows, and their probabilities there."""
+        posterior, pick = self.search.posterior, picked(self.search.options)
+        value = torch.as_tensor(tops.value[pick, : tops.filled[pick]])
+        drawn = interest_probabilities(posterior, value + level_cut(posterior))
+        return tops.item[pick, : tops.filled[pick]], as_array(drawn)
+
+    def _interval(self, work: UserBlock, row: int, item: np.ndarray) -> Interval:
+        """What `InterestModel.interest` says of some items (positions), to the last bit."""
+        posterior, rows = self.search.posterior, self.search.rows
+        moment = replace(rows, moment=rows.moment[work.rows[row : row + 1]])
+        extra = extra_tables(posterior, moment, item)
+        belief = work.belief.take(slice(row, row + 1))
+        found = predictors(posterior, belief, extra, PairByPair(torch.as_tensor(item)))
+        one, cut = found.of(0, slice(None)), level_cut(posterior)
+        return interest_interval(one, self.search.options.prob, cut, posterior.recalibration)
+
+    def of_users(
+        self, work: UserBlock, users: compiled.Users, pool: Executor, n_threads: int
+    ) -> list[compiled_draws.Tops]:
+        """Of each user of a block."""
+        shared = self.noise, self.search.in_loops  # made before the threads want them
+        n_users = len(work.own)
+        n_parts = n_threads * -(-n_users // (n_threads * AT_ONCE))
+        parts = np.array_split(np.arange(n_users), n_parts)
+        found = pool.map(lambda rows: self._of_some(work, users, rows, *shared), parts)
+        return [tops for part in found for tops in part]
+
+    def _of_some(
+        self,
+        work: UserBlock,
+        users: compiled.Users,
+        rows: np.ndarray,
+        noise: np.ndarray,
+        items: compiled.Items,
+    ) -> list[compiled_draws.Tops]:
+        """First the items that are likely among a user's best, then all others, some at a time."""
+        each = [_OneUser.of(self.search, work, users, row) for row in rows.tolist()]
+        for one in each:
+            one.put_first(noise, items)
+        for begin in range(0, len(items.order), PANEL):
+            for one in each:
+                one.put(begin, noise, items)
+        return [one.tops for one in each]
+
+
+@dataclass(frozen=True)
+class _OneUser:
+    """Candidates are in the order of `Search`."""
+
+    left: np.ndarray  # the user's side of the predictors in each draw, (draw, column)
+    right: np.ndarray  # the items' (candidate, column)
+    second: np.ndarray  # `E[(z, 1) (z, 1)']`, flat
+    first: np.ndarray  # places of what is likely among the best, sorted
+    more: np.ndarray  # terms of the user's own that they have
+    hidden: np.ndarray  # not to be shown, or put already, (candidate,) bool
+    sd: np.ndarray  # of an item's own noise, or a bound of it, (candidate,)
+    known: np.ndarray  # which of the two, (candidate,) bool
+    tops: compiled_draws.Tops
+
+    @staticmethod
+    def of(search: Search, work: UserBlock, users: compiled.Users, row: int) -> _OneUser:
+        """Nothing put yet."""
+        n_draws, k, right = search.options.n_draws, search.places, search.right
+        items, (start, item, value) = search.in_loops, work.added
+        skipped = work.skipped[1][slice(*work.skipped[0][row : row + 2])]
+        hidden = np.zeros(len(right), dtype=bool)
+        hidden[items.place[skipped[search.allowed[skipped]]]] = True
+        means = right @ work.left[row]
+        means[hidden] = -np.inf
+        many = min(len(means), FIRST * k)
+        best = np.argpartition(-means, many - 1)[:many]
+        own = slice(start[row], start[row + 1])
+        with_terms = items.place[item[own]]
+        first = np.union1d(best[~hidden[best]], with_terms)
+        more = np.zeros(len(first), np.float32)
+        more[np.searchsorted(first, with_terms)] = value[own]
+        sd = np.empty(len(right), np.float32)
+        compiled_draws.widest(items.about, users.extent[row], sd)
+        # One user at a time: bits shall not depend on who else is asked about.
+        states = draw_states(work.belief.take(slice(row, row + 1)), n_draws, search.options.seed)
+        left = np.repeat(work.left[row : row + 1], n_draws, 0)
+        left[:, : states.shape[2]] = as_array(states[0])
+        tops = compiled_draws.Tops(
+            value=np.empty((n_draws, k), np.float32),
+            item=np.empty((n_draws, k), np.int64),
+            filled=np.zeros(n_draws, np.int64),
+        )
+        known = np.zeros(len(right), dtype=bool)
+        second = users.second[row].ravel()
+        return _OneUser(left, right, second, first, more, hidden, sd, known, tops)
+
+    def put_first(self, noise: np.ndarray, items: compiled.Items) -> None:
+        """What is likely among the best."""
+        some = self.first
+        with np.errstate(invalid="ignore"):  # as in `UserBlock`
+            base = self.left @ self.right[some].T + self.more
+        order, sd, known = items.order[some], self.sd[some], self.known[some]
+        normals = np.ascontiguousarray(noise[:, some])
+        compiled_draws.put(base, 0, normals, sd, known, self.second, order, items.cov, self.tops)
+        self.hidden[some] = True
+
+    def put(self, begin: int, noise: np.ndarray, items: compiled.Items) -> None:
+        """The candidates from a place on, a panel of them."""
+        some = slice(begin, begin + PANEL)
+        with np.errstate(invalid="ignore"):
+            base = self.left @ self.right[some].T
+        base[:, np.flatnonzero(self.hidden[some])] = -np.inf
+        compiled_draws.put(
+            base, begin, noise, self.sd, self.known, self.second, items.order, items.cov, self.tops
+        )
+
+
+def _shares(tops: compiled_draws.Tops) -> tuple[np.ndarray, np.ndarray]:
+    """Items (positions) that are among the k best of any draw, sorted, and of how many."""
+    found = tops.item[:, : tops.filled[0]]  # every draw has all that may be shown
+    item, count = np.unique(found, return_counts=True)
+    return item, count / len(found)
+
+
+def _at(some: np.ndarray, share: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """The shares of some items, (item,); zero of an item that is not in `some`, which is sorted."""
+    out = np.zeros(len(item))
+    if len(some):
+        place = np.minimum(np.searchsorted(some, item), len(some) - 1)
+        out = np.where(some[place] == item, share[place], 0.0)
+    return out
