@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -52,11 +52,16 @@ class DrawnTops:
     search: Search
 
     @cached_property
-    def noise(self) -> np.ndarray:
-        """Of the items themselves, candidates in the order of `Search`, (draw, candidate)."""
-        options, layout = self.search.options, self.search.posterior.layout
-        table = as_array(item_noise(options.n_draws, layout.n_items, options.seed))
-        return np.take(table, self.search.order, axis=1)
+    def items(self) -> _Items:
+        """The candidates, and their noise."""
+        search, every = self.search, self.search.in_loops
+        options, item, place = search.options, search.candidates, every.place.copy()
+        noise = as_array(item_noise(options.n_draws, len(every.place), options.seed))
+        if len(item) < len(place):
+            noise = np.take(noise, item, axis=1)
+        right, about = search.right[place[item]], search.posterior.item_widths[item]
+        place[item] = np.arange(len(item))
+        return _Items(item, place, right, about, every.cov, noise)
 
     def slates(
         self,
@@ -123,37 +128,42 @@ class DrawnTops:
         self, work: UserBlock, users: compiled.Users, pool: Executor, n_threads: int
     ) -> list[compiled_draws.Tops]:
         """Of each user of a block."""
-        shared = self.noise, self.search.in_loops  # made before the threads want them
+        items = self.items  # made before the threads want them
         n_users = len(work.own)
         n_parts = n_threads * -(-n_users // (n_threads * AT_ONCE))
         parts = np.array_split(np.arange(n_users), n_parts)
-        found = pool.map(lambda rows: self._of_some(work, users, rows, *shared), parts)
+        found = pool.map(lambda rows: self._of_some(work, users, rows, items), parts)
         return [tops for part in found for tops in part]
 
     def _of_some(
-        self,
-        work: UserBlock,
-        users: compiled.Users,
-        rows: np.ndarray,
-        noise: np.ndarray,
-        items: compiled.Items,
+        self, work: UserBlock, users: compiled.Users, rows: np.ndarray, items: _Items
     ) -> list[compiled_draws.Tops]:
         """First the items that are likely among a user's best, then all others, some at a time."""
-        each = [_OneUser.of(self.search, work, users, row) for row in rows.tolist()]
+        each = [_OneUser.of(self.search, items, work, users, row) for row in rows.tolist()]
         for one in each:
-            one.put_first(noise, items)
-        for begin in range(0, len(items.order), PANEL):
+            one.put_first(items)
+        for begin in range(0, len(items.item), PANEL):
             for one in each:
-                one.put(begin, noise, items)
+                one.put(begin, items)
         return [one.tops for one in each]
+
+
+class _Items(NamedTuple):
+    """The candidates by position; where not said otherwise (candidate, ...)."""
+
+    item: np.ndarray  # positions
+    place: np.ndarray  # of a position among them, (item,)
+    right: np.ndarray  # their side of the predictors, (candidate, column)
+    about: np.ndarray  # `item_widths`
+    cov: np.ndarray  # of all items, (item, state_dim + 1, state_dim + 1)
+    noise: np.ndarray  # of the items themselves, standard normals, (draw, candidate)
 
 
 @dataclass(frozen=True)
 class _OneUser:
-    """Candidates are in the order of `Search`."""
+    """A user, and what is found."""
 
     left: np.ndarray  # the user's side of the predictors in each draw, (draw, column)
-    right: np.ndarray  # the items' (candidate, column)
     second: np.ndarray  # `E[(z, 1) (z, 1)']`, flat
     first: np.ndarray  # places of what is likely among the best, sorted
     more: np.ndarray  # terms of the user's own that they have
@@ -163,10 +173,12 @@ class _OneUser:
     tops: compiled_draws.Tops
 
     @staticmethod
-    def of(search: Search, work: UserBlock, users: compiled.Users, row: int) -> _OneUser:
+    def of(
+        search: Search, items: _Items, work: UserBlock, users: compiled.Users, row: int
+    ) -> _OneUser:
         """Nothing put yet."""
-        n_draws, k, right = search.options.n_draws, search.places, search.right
-        items, (start, item, value) = search.in_loops, work.added
+        n_draws, k, right = search.options.n_draws, search.places, items.right
+        start, item, value = work.added
         skipped = work.skipped[1][slice(*work.skipped[0][row : row + 2])]
         hidden = np.zeros(len(right), dtype=bool)
         hidden[items.place[skipped[search.allowed[skipped]]]] = True
@@ -192,27 +204,26 @@ class _OneUser:
         )
         known = np.zeros(len(right), dtype=bool)
         second = users.second[row].ravel()
-        return _OneUser(left, right, second, first, more, hidden, sd, known, tops)
+        return _OneUser(left, second, first, more, hidden, sd, known, tops)
 
-    def put_first(self, noise: np.ndarray, items: compiled.Items) -> None:
+    def put_first(self, items: _Items) -> None:
         """What is likely among the best."""
         some = self.first
         with np.errstate(invalid="ignore"):  # as in `UserBlock`
-            base = self.left @ self.right[some].T + self.more
-        order, sd, known = items.order[some], self.sd[some], self.known[some]
-        normals = np.ascontiguousarray(noise[:, some])
-        compiled_draws.put(base, 0, normals, sd, known, self.second, order, items.cov, self.tops)
+            base = self.left @ items.right[some].T + self.more
+        noise = np.ascontiguousarray(items.noise[:, some])
+        item, sd, known = items.item[some], self.sd[some], self.known[some]
+        compiled_draws.put(base, 0, noise, sd, known, self.second, item, items.cov, self.tops)
         self.hidden[some] = True
 
-    def put(self, begin: int, noise: np.ndarray, items: compiled.Items) -> None:
+    def put(self, begin: int, items: _Items) -> None:
         """The candidates from a place on, a panel of them."""
         some = slice(begin, begin + PANEL)
         with np.errstate(invalid="ignore"):
-            base = self.left @ self.right[some].T
+            base = self.left @ items.right[some].T
         base[:, np.flatnonzero(self.hidden[some])] = -np.inf
-        compiled_draws.put(
-            base, begin, noise, self.sd, self.known, self.second, items.order, items.cov, self.tops
-        )
+        noise, item, sd, known = items.noise, items.item, self.sd, self.known
+        compiled_draws.put(base, begin, noise, sd, known, self.second, item, items.cov, self.tops)
 
 
 def _shares(tops: compiled_draws.Tops) -> tuple[np.ndarray, np.ndarray]:
