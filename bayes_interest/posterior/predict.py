@@ -129,7 +129,7 @@ def _advanced(
     gap = np.nan_to_num((seconds - last) / SECONDS_PER_DAY)
     days = torch.as_tensor(gap).to(posterior.features)[:, None]
     decay, growth = elapsed_growth(days, posterior.layout.half_life_days)
-    index = torch.as_tensor(users, device=days.device)
+    index = _index(users, days.device)
     belief = Belief(posterior.belief.mean[index], posterior.belief.cov[index])
     variance = growth * (2.0 * posterior.values["log_drift"]).exp()
     if "log_event_drift" in posterior.values:  # the event asked about would be one more
@@ -141,6 +141,14 @@ def _advanced(
     context = contexts(posterior, moments_of(posterior, users, seconds))
     assert context is not None
     return Belief(later.mean + context, later.cov)
+
+
+def _index(users: np.ndarray, device: torch.device) -> slice | Tensor:
+    """What takes the rows of some users (positions); what lies in one piece is not copied."""
+    first = int(users[0]) if len(users) else 0
+    if np.array_equal(users, np.arange(first, first + len(users))):
+        return slice(first, first + len(users))
+    return torch.as_tensor(users, device=device)
 
 
 def circumstances(posterior: Posterior, users: np.ndarray, seconds: np.ndarray) -> Tensor:

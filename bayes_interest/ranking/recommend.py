@@ -43,7 +43,9 @@ def recommend(
         exploration,
     )  # fmt: skip
     posterior, who = find_users(posterior, users)
-    allowed = np.unique(find_items(posterior, candidates, "candidates"))
+    wanted = np.zeros(posterior.layout.n_items, dtype=bool)
+    wanted[find_items(posterior, candidates, "candidates")] = True
+    allowed = np.flatnonzero(wanted)  # sorted, each once
     seconds = moment(posterior, at, who)
     chances = exposed_users(posterior, who, seconds, n_draws, seed, exposure)
     other: Fallback | None = None
