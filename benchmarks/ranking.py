@@ -104,7 +104,7 @@ def near(said: np.ndarray, true: np.ndarray) -> list[dict[str, float]]:
 
 def top_k_pairs(log: Any, model: Any, n_draws: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """p_top_k of every (user, item) at the user's last event, and whether it is in the true top."""
-    from bayes_interest.posterior.predict import draw_predictors
+    from bayes_interest.posterior.draws import draw_predictors
     from bayes_interest.ranking.asked import each_user
     from bayes_interest.ranking.scores import top_k_probability
 

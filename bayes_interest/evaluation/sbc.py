@@ -32,7 +32,7 @@ from bayes_interest.model.parameters import Globals, Layout, item_terms
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import chains_at
 from bayes_interest.model.worlds import World, draw_world
-from bayes_interest.posterior.predict import square_root
+from bayes_interest.posterior.draws import square_root
 from bayes_interest.progress import bar, shown_if
 
 RUN, QUANTITY, RANK, N_DRAWS = "run", "quantity", "rank", "n_draws"

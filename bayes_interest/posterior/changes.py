@@ -19,6 +19,7 @@ from torch import Tensor
 from bayes_interest.errors import InputError
 from bayes_interest.events.split import moment_seconds
 from bayes_interest.posterior.answers import find_users
+from bayes_interest.posterior.draws import draws_interval, square_root
 from bayes_interest.posterior.mixture import mixture_bounds, unseen_noise
 from bayes_interest.posterior.online import moments_of
 from bayes_interest.posterior.posterior import Posterior
@@ -26,14 +27,12 @@ from bayes_interest.posterior.predict import (
     check_draws,
     check_prob,
     clock,
-    draws_interval,
     extra_at,
     extra_tables,
     level_cut,
     novelty,
     predictors,
     sigmoid_moments,
-    square_root,
 )
 from bayes_interest.posterior.target_interest import choice_shares
 from bayes_interest.posterior.themes import Targets, make_targets

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from bayes_interest.errors import ItemError
 from bayes_interest.model.filtering import Belief
+from bayes_interest.posterior.draws import draw_predictors
 from bayes_interest.posterior.online import Forecasts
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     advanced_belief,
     circumstances,
     circumstances_of_events,
-    draw_predictors,
     interest_probabilities,
 )
 

@@ -17,13 +17,10 @@ from bayes_interest.events.read import EventLog, ItemTable
 from bayes_interest.model.parameters import reliability
 from bayes_interest.model.prepare import log_history
 from bayes_interest.posterior.answers import widened
+from bayes_interest.posterior.draws import draw_predictors
 from bayes_interest.posterior.online import Forecasts, filter_history
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import (
-    circumstances_of_events,
-    clock,
-    draw_predictors,
-)
+from bayes_interest.posterior.predict import circumstances_of_events, clock
 from bayes_interest.posterior.probability_map import (
     METHODS,
     ProbabilityMap,

@@ -13,17 +13,15 @@ from bayes_interest.emissions.quadrature import nodes_and_weights
 from bayes_interest.events.history import History
 from bayes_interest.model.parameters import emission_of, reliability
 from bayes_interest.posterior.certainty import slate_certainty
+from bayes_interest.posterior.draws import DRAW_SEED, draw_predictors, draws_interval
 from bayes_interest.posterior.exposure import ExposedEvents
 from bayes_interest.posterior.online import ROUND_NUMBER, Forecasts, filter_history
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
-    DRAW_SEED,
     RANK_NODES,
     Interval,
     Predictors,
     circumstances_of_events,
-    draw_predictors,
-    draws_interval,
     interest_interval,
     interest_probabilities,
     level_cut,

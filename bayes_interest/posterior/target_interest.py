@@ -22,12 +22,11 @@ import torch
 from torch import Tensor
 
 from bayes_interest.model.filtering import Belief
+from bayes_interest.posterior.draws import draw_predictors, draws_interval
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     Interval,
     Predictors,
-    draw_predictors,
-    draws_interval,
     expected_rating,
     interest_interval,
     interest_probabilities,

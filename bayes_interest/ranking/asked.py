@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bayes_interest.model.filtering import Belief
 from bayes_interest.posterior.blocks import in_blocks
+from bayes_interest.posterior.draws import draw_predictors, draws_interval
 from bayes_interest.posterior.exposure import ExposedUsers
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
@@ -19,8 +20,6 @@ from bayes_interest.posterior.predict import (
     Predictors,
     advanced_belief,
     circumstances,
-    draw_predictors,
-    draws_interval,
     interest_interval,
     interest_mean,
     interest_probabilities,

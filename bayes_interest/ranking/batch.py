@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from bayes_interest.errors import ConfigError
+from bayes_interest.posterior.draws import draw_predictors
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     advanced_belief,
     circumstances,
-    draw_predictors,
     interest_interval,
     interest_mean,
     interest_probabilities,

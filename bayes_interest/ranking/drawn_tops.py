@@ -3,7 +3,7 @@
 A draw moves the state, which is a product for every item, and each item by noise of its own, with a
 sd that costs as much as `state_dim` means. That noise is bounded by the greatest of its draws and
 a bound of the sd, so what cannot be among the k best so far of a draw is left out, and few sds are
-computed. Nothing is guessed: draws and their k best are those of `predict.draw_predictors`.
+computed. Nothing is guessed: draws and their k best are those of `draws.draw_predictors`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from bayes_interest.posterior.draws import draw_states, item_noise
 from bayes_interest.posterior.predict import (
     Interval,
-    draw_states,
     extra_tables,
     interest_interval,
     interest_probabilities,
-    item_noise,
     level_cut,
     predictors,
 )

@@ -18,18 +18,16 @@ from bayes_interest.model.filtering import Belief
 from bayes_interest.model.parameters import COVARIATES
 from bayes_interest.posterior.answers import find_items, find_users
 from bayes_interest.posterior.attribution import item_parts, own_events, state_parts
+from bayes_interest.posterior.draws import DRAW_SEED, draw_predictors, draws_interval
 from bayes_interest.posterior.next_observation import expected_variances
 from bayes_interest.posterior.online import candidate_rows
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
-    DRAW_SEED,
     Interval,
     advanced_belief,
     check_prob,
     circumstances,
     clock,
-    draw_predictors,
-    draws_interval,
     interest_interval,
     interest_probabilities,
     level_cut,

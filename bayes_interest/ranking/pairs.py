@@ -14,16 +14,11 @@ from torch import Tensor
 from bayes_interest.errors import InputError
 from bayes_interest.model.filtering import Belief
 from bayes_interest.posterior.answers import find_items, find_users, listed, moment
+from bayes_interest.posterior.draws import draws_interval
 from bayes_interest.posterior.exposure import ExposedUsers
 from bayes_interest.posterior.mixture import mixture_bounds
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import (
-    Predictors,
-    check_draws,
-    check_prob,
-    draws_interval,
-    settings,
-)
+from bayes_interest.posterior.predict import Predictors, check_draws, check_prob, settings
 from bayes_interest.ranking.asked import Asked, draw_user, each_user
 from bayes_interest.ranking.recommend import exposed_users
 from bayes_interest.ranking.scores import check_seed

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from bayes_interest.errors import ConfigError
+from bayes_interest.posterior.draws import draw_predictors
 from bayes_interest.posterior.exposure import ExposedUsers
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import draw_predictors
 from bayes_interest.ranking.asked import Asked, Drawn, draw_user, each_user
 from bayes_interest.ranking.diverse import default_looks, diverse_slate
 from bayes_interest.ranking.fallback import OWN, Fallback

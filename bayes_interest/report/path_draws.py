@@ -28,9 +28,10 @@ from bayes_interest.model.parameters import (
     weighed,
 )
 from bayes_interest.model.seeding import seeded
+from bayes_interest.posterior.draws import square_root
 from bayes_interest.posterior.online import contexts, moments_of
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import interest_probabilities, novelty, square_root
+from bayes_interest.posterior.predict import interest_probabilities, novelty
 from bayes_interest.posterior.two_moments import in_double
 from bayes_interest.progress import bar
 

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from bayes_interest.interest_model import InterestModel
+from bayes_interest.posterior.draws import draw_predictors
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import clock, draw_predictors
+from bayes_interest.posterior.predict import clock
 from bayes_interest.ranking.asked import each_user
 from bayes_interest.ranking.moments_slates import all_slates
 from bayes_interest.ranking.scores import RankOptions, top_k_probability
@@ -54,7 +55,7 @@ each thread); of all means of some users (32 MB for each thread) a part is read 
 
 **With joint draws.** `model.rank(users, k=10)`, as people call it: {DRAWS} joint draws of all items
 and the share of them in which an entry is among the ten best, `p_top_k`. Beside it the plain way
-(`predict.draw_predictors`, then torch's `topk`), which makes no table. The floor is the product of
+(`draws.draw_predictors`, then torch's `topk`), which makes no table. The floor is the product of
 the drawn states with all items, 2 D flops for each draw, user and item. Noise of an item's own
 takes a variance for each pair, too; bounds leave few of them. `differing_entries` are those whose
 share is not the same.

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from bayes_interest.events import succession as succession_module
 from bayes_interest.events.history import History, make_history
-from bayes_interest.events.own_past import KEEP, MEMORY
+from bayes_interest.events.own_past import KEEP, MEMORY, OwnPast
 from bayes_interest.events.running_rates import CAUTION as RATE_CAUTION
-from bayes_interest.events.running_rates import RATE_SHARES
+from bayes_interest.events.running_rates import RATE_SHARES, Rates
 from bayes_interest.events.succession import CAUTION, MAX_PAIRS, REACH, SCALE
 from bayes_interest.events.surroundings import Kinds, Surroundings, surroundings_of
 from tests.oracles import slow_covariates
@@ -192,6 +192,39 @@ def test_bits_of_the_weighted_table_do_not_depend_on_the_place(dtype: type) -> N
         assert np.array_equal(found.table(some, weight), whole[some])
         asked = replace(found, asked=some)
         assert np.array_equal(asked.table(some[::-1], weight), whole[some[::-1]])
+
+
+def test_a_table_of_some_items_has_the_bits_of_the_whole() -> None:
+    n_items, n_events = 31, 200
+    log, texts = random_history(1, n_events), unit_vectors(n_items, 13)
+    rng = np.random.default_rng(3)
+    kinds = replace(ALL, rates=True)
+    found = Surroundings(log, n_items, kinds, texts)
+    weights, moments = rng.normal(size=(2, len(kinds.names))), np.arange(n_events)
+    whole = found.tables(moments, weights)
+    for count in (0, 1, 5, 31):
+        items = rng.permutation(n_items)[:count]
+        assert np.array_equal(found.tables(moments, weights, items), whole[:, :, items])
+
+
+def test_rates_of_the_past_serve_looks_at_any_time() -> None:
+    rng = np.random.default_rng(4)
+    past, kinds = random_history(5, looks=0.2), Kinds(rates=True)
+    outcome = rng.integers(0, 2, len(past)).astype(float)
+    past, n = replace(past, outcome=outcome), 40
+    looks = make(
+        rng.integers(0, N_USERS, n), rng.integers(0, N_ITEMS, n), rng.integers(0, 25 * DAY, n),
+        np.zeros(n),
+    )  # fmt: skip
+    known = Rates.of(past, OwnPast.of(past), kinds.top_outcome)
+    weight = np.array([0.5, -1.0, 2.0, 0.3, 1.5], dtype=np.float32)
+    tables = []
+    for rates in (None, known):
+        found, moments = surroundings_of(past, looks, N_ITEMS, kinds, None, rates)
+        tables.append((found.table(moments, weight), found.user_terms(moments, weight)))
+    for one, other in zip(*tables, strict=True):
+        assert np.array_equal(one, other)
+    assert np.abs(tables[0][0]).max() > 0.1
 
 
 def test_names_tell_the_columns() -> None:

@@ -21,13 +21,13 @@ from bayes_interest.model import members
 from bayes_interest.model.candidates import extra_table
 from bayes_interest.model.parameters import COVARIATES
 from bayes_interest.posterior import changes, storage
+from bayes_interest.posterior.draws import draw_predictors
 from bayes_interest.posterior.mixture import mixture_bounds, mixture_quantile, unseen_share
 from bayes_interest.posterior.online import moments_of
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     advanced_belief,
     circumstances,
-    draw_predictors,
     level_cut,
     novelty,
     predictors,

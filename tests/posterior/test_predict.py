@@ -19,13 +19,12 @@ from bayes_interest.model.parameters import COVARIATES
 from bayes_interest.model.prepare import Embedded
 from bayes_interest.posterior import predict
 from bayes_interest.posterior.answers import find_items, find_users
+from bayes_interest.posterior.draws import draw_predictors, draws_interval
 from bayes_interest.posterior.online import filter_history
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
     advanced_belief,
     clock,
-    draw_predictors,
-    draws_interval,
     level_cut,
     predictors,
     sigmoid_interval,
@@ -68,7 +67,7 @@ def test_summaries_of_draws_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(
         whole.upper, np.quantile(draws, 0.9, axis=0, method="weibull"), atol=1e-6
     )
-    monkeypatch.setattr(predict, "QUANTILE_NUMBERS", 100)
+    monkeypatch.setattr("bayes_interest.posterior.draws.QUANTILE_NUMBERS", 100)
     pieces = draws_interval(draws, 0.8)
     assert torch.equal(whole.lower, pieces.lower)
     assert torch.equal(whole.upper, pieces.upper)

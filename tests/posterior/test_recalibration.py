@@ -18,14 +18,13 @@ from bayes_interest.emissions.ordered import increasing_cuts
 from bayes_interest.errors import ConfigError, EventError, TimeOrderError
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.posterior import storage
+from bayes_interest.posterior.draws import DRAW_SEED, draw_predictors
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
-    DRAW_SEED,
     Predictors,
     advanced_belief,
     circumstances,
     clock,
-    draw_predictors,
     expected_rating,
     interest_interval,
     level_cut,

@@ -13,8 +13,8 @@ from bayes_interest.config import EmissionName, ModelConfig
 from bayes_interest.errors import ConfigError, InputError, TimeOrderError
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.posterior import score as score_module
+from bayes_interest.posterior.draws import DRAW_SEED
 from bayes_interest.posterior.posterior import Posterior
-from bayes_interest.posterior.predict import DRAW_SEED
 from bayes_interest.text.precomputed import PrecomputedVectors
 from tests.fitted import (
     FAMILIES,

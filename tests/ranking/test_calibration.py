@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bayes_interest.config import EmissionName
-from bayes_interest.posterior.predict import draw_predictors
+from bayes_interest.posterior.draws import draw_predictors
 from bayes_interest.ranking.asked import each_user
 from bayes_interest.ranking.scores import top_k_probability
 from tests.drawn import known

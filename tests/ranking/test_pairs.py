@@ -12,13 +12,8 @@ from bayes_interest.config import EmissionName
 from bayes_interest.errors import InputError, ItemError
 from bayes_interest.model.filtering import Belief
 from bayes_interest.posterior.answers import find_users
-from bayes_interest.posterior.predict import (
-    advanced_belief,
-    circumstances,
-    clock,
-    draw_predictors,
-    predictors,
-)
+from bayes_interest.posterior.draws import draw_predictors
+from bayes_interest.posterior.predict import advanced_belief, circumstances, clock, predictors
 from tests.fitted import FAMILIES, N_ITEMS, model, parts
 
 COLUMNS = ["user_id", "item_id", "other_item_id", "probability", "mean", "sd", "lower", "upper"]
