@@ -21,7 +21,7 @@ STRIP = 64
 
 
 class Tops(NamedTuple):
-    """The best items of each draw so far, best first, (draw, place)."""
+    """The best items of each draw so far, a heap with the least first, (draw, place)."""
 
     value: Array  # predictor less the cut, float32
     item: Array  # position
@@ -30,18 +30,25 @@ class Tops(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _insert(tops: Tops, draw: int, value: float, item: int) -> None:
-    """Put an item into its place in a draw, where there is one for it."""
+    """Put an item among the best of a draw, in place of the least where all places are taken."""
     best, who, n = tops.value[draw], tops.item[draw], tops.filled[draw]
-    if n == len(best):
-        if value <= best[n - 1]:
-            return
-        n -= 1
-    at = n
-    while at > 0 and best[at - 1] < value:
-        best[at], who[at] = best[at - 1], who[at - 1]
-        at -= 1
+    if n < len(best):
+        at, tops.filled[draw] = n, n + 1
+        while at > 0 and best[(at - 1) // 2] > value:
+            above = (at - 1) // 2
+            best[at], who[at], at = best[above], who[above], above
+    elif value > best[0]:
+        at, below = 0, 1
+        while below < n:
+            if below + 1 < n and best[below + 1] < best[below]:
+                below += 1
+            if best[below] >= value:
+                break
+            best[at], who[at] = best[below], who[below]
+            at, below = below, 2 * below + 1
+    else:
+        return
     best[at], who[at] = value, item
-    tops.filled[draw] = n + 1
 
 
 @njit(cache=True, nogil=True)
@@ -72,10 +79,10 @@ def put(
     matter.
     """
     n_draws, n_places = base.shape
-    last, nothing = tops.value.shape[1] - 1, base.dtype.type(-np.inf)
+    k, nothing = tops.value.shape[1], base.dtype.type(-np.inf)
     for draw in range(n_draws):
         means, normals = base[draw], noise[draw, begin : begin + n_places]
-        limit = tops.value[draw, last] if tops.filled[draw] > last else nothing
+        limit = tops.value[draw, 0] if tops.filled[draw] == k else nothing
         for start in range(0, n_places, STRIP):
             end = min(start + STRIP, n_places)
             sds = sd[begin + start : begin + end]
@@ -91,5 +98,5 @@ def put(
                 value = means[at] + normals[at] * sd[place]
                 if value > limit:
                     _insert(tops, draw, value, item[place])
-                    if tops.filled[draw] > last:
-                        limit = tops.value[draw, last]
+                    if tops.filled[draw] == k:
+                        limit = tops.value[draw, 0]

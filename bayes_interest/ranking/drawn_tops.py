@@ -109,9 +109,10 @@ class DrawnTops:
     def _drawn(self, tops: compiled_draws.Tops) -> tuple[np.ndarray, np.ndarray]:
         """The best items of the draw that `thompson` follows, and their probabilities there."""
         posterior, pick = self.search.posterior, picked(self.search.options)
-        value = torch.as_tensor(tops.value[pick, : tops.filled[pick]])
-        drawn = interest_probabilities(posterior, value + level_cut(posterior))
-        return tops.item[pick, : tops.filled[pick]], as_array(drawn)
+        value, item = (column[pick, : tops.filled[pick]] for column in (tops.value, tops.item))
+        order = np.lexsort((item, -value))
+        drawn = torch.as_tensor(value[order]) + level_cut(posterior)
+        return item[order], as_array(interest_probabilities(posterior, drawn))
 
     def _interval(self, work: UserBlock, row: int, item: np.ndarray) -> Interval:
         """What `InterestModel.interest` says of some items (positions), to the last bit."""
@@ -164,7 +165,7 @@ class _OneUser:
 
     left: np.ndarray  # the user's side of the predictors in each draw, (draw, column)
     second: np.ndarray  # `E[(z, 1) (z, 1)']`, flat
-    first: np.ndarray  # places of what is likely among the best, sorted
+    first: np.ndarray  # places of what is likely among the best, greatest mean first
     more: np.ndarray  # terms of the user's own that they have
     hidden: np.ndarray  # not to be shown, or put already, (candidate,) bool
     sd: np.ndarray  # of an item's own noise, or a bound of it, (candidate,)
@@ -190,6 +191,8 @@ class _OneUser:
         first = np.union1d(best[~hidden[best]], with_terms)
         more = np.zeros(len(first), np.float32)
         more[np.searchsorted(first, with_terms)] = value[own]
+        order = np.argsort(-means[first], kind="stable")
+        first, more = first[order], more[order]
         sd = np.empty(len(right), np.float32)
         compiled_draws.widest(items.about, users.extent[row], sd)
         # One user at a time: bits shall not depend on who else is asked about.

@@ -75,7 +75,8 @@ def stream_slates(
 ) -> Iterator[Slates]:
     """The k best candidates (positions, sorted) of users (positions) at one moment (user,).
 
-    By mean, lower or upper; a block of users at a time, of whose means a part is in memory.
+    By mean, lower or upper, or with draws (`drawn_tops.py`) by p_top_k or thompson; a block of
+    users at a time, of whose means a part is in memory.
     """
     if not len(users) or not len(candidates):
         return
