@@ -22,7 +22,7 @@ class Products:
     def forms(self, cov: Tensor, vectors: Tensor) -> Tensor:
         """`x . P x` of every covariance (user, D, D) and vector (item, D), (user, item)."""
         outer = vectors[:, :, None] * vectors[:, None, :]
-        return self.dots(cov.flatten(1), outer.flatten(1))
+        return cov.flatten(1) @ outer.flatten(1).T
 
     def of(self, columns: Tensor) -> Tensor:
         """Columns of the items wanted, from those of all."""

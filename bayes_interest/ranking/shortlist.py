@@ -224,15 +224,13 @@ class Search:
 
     def slates(self, work: UserBlock, pool: ThreadPoolExecutor, n_threads: int) -> Slates:
         """The slates of some users."""
-        points, by_points = None, self.options.by in POINTS
+        points = None
         with _libraries().limit(limits=1, user_api="blas"):  # a thread of ours has one of theirs
             parts = work.parts(n_threads)
             users = work.described(pool, parts)
-            pairs = work.searched(users, pool, parts) if by_points else None
-            if pairs is not None:
-                points = self._points(work, pairs)
-            if not self.options.n_draws:
-                assert points is not None
+            if self.options.by in POINTS:
+                points = self._points(work, work.searched(users, pool, parts))
+            if points is not None and not self.options.n_draws:
                 return points
             return self.draws.slates(work, users, points, pool, n_threads)
 
