@@ -148,9 +148,10 @@ class InterestModel:
         `n_draws` joint draws of every item give p_top_k and all that needs them. With `n_draws=0`,
         by "mean", "lower" or "upper" of bernoulli and rating, there are none and no p_top_k: the
         same slates and intervals at about the price of ranking by a product of vectors. Both look
-        closely at few items only, for catalogues and user lists of any size, if the model has no
-        draws of the globals and all users are asked about at one time (`ranking/shortlist.py`);
-        "diverse", `rank_intervals` and `exploration` need every draw of every item.
+        closely at few items only, for user lists of any size, if the model has no draws of the
+        globals and all users are asked about at one time (`ranking/shortlist.py`); draws take 4
+        bytes each for every item. "diverse", `rank_intervals` and `exploration` need every draw of
+        every item.
 
         `raw` leaves out what `recalibrate` has learned.
         """

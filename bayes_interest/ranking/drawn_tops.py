@@ -89,21 +89,23 @@ class DrawnTops:
     ) -> Slates:
         """One user's: of the items given, else by `p_top_k` or `thompson`."""
         options = self.search.options
-        some, share = _shares(tops)
+        drawn = tops.item[:, : tops.filled[0]]  # every draw has all that may be shown
+        share = np.bincount(drawn.ravel(), minlength=len(self.items.place)) / len(drawn)
         score = share
         if item is None and options.by == "thompson":
             item, score = self._drawn(tops)
         elif item is None:
             # Equal scores keep the order in which the model met the items.
-            order = np.lexsort((some, -share))[: options.k]
-            item, score = some[order], share[order]
+            some = np.flatnonzero(share)
+            item = some[np.argsort(-share[some], kind="stable")][: drawn.shape[1]]
+            score = share[item]
         interval = self._interval(work, row, item)
         columns = torch.stack([interval.mean, interval.sd, interval.lower, interval.upper])
         if options.by in POINTS:
             score = as_array(getattr(interval, options.by))
             order = np.lexsort((item, -score))
             item, score, columns = item[order], score[order], columns[:, order]
-        numbers = score.astype(np.float64), columns.double().numpy(), _at(some, share, item)
+        numbers = score.astype(np.float64), columns.double().numpy(), share[item]
         return Slates(np.full(len(item), work.rows[row]), item, *numbers)
 
     def _drawn(self, tops: compiled_draws.Tops) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +117,7 @@ class DrawnTops:
         return item[order], as_array(interest_probabilities(posterior, drawn))
 
     def _interval(self, work: UserBlock, row: int, item: np.ndarray) -> Interval:
-        """What `InterestModel.interest` says of some items (positions), to the last bit."""
+        """What `InterestModel.interest` says of some items (positions)."""
         posterior, rows = self.search.posterior, self.search.rows
         moment = replace(rows, moment=rows.moment[work.rows[row : row + 1]])
         extra = extra_tables(posterior, moment, item)
@@ -226,19 +228,3 @@ class _OneUser:
         base[:, np.flatnonzero(self.hidden[some])] = -np.inf
         noise, item, sd, known = items.noise, items.item, self.sd, self.known
         compiled_draws.put(base, begin, noise, sd, known, self.second, item, items.cov, self.tops)
-
-
-def _shares(tops: compiled_draws.Tops) -> tuple[np.ndarray, np.ndarray]:
-    """Items (positions) that are among the k best of any draw, sorted, and of how many."""
-    found = tops.item[:, : tops.filled[0]]  # every draw has all that may be shown
-    item, count = np.unique(found, return_counts=True)
-    return item, count / len(found)
-
-
-def _at(some: np.ndarray, share: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """The shares of some items, (item,); zero of an item that is not in `some`, which is sorted."""
-    out = np.zeros(len(item))
-    if len(some):
-        place = np.minimum(np.searchsorted(some, item), len(some) - 1)
-        out = np.where(some[place] == item, share[place], 0.0)
-    return out

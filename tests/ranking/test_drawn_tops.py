@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,13 +19,12 @@ from bayes_interest.ranking import compiled_draws, shortlist, slate
 from bayes_interest.ranking.fallback import Stranger
 from bayes_interest.ranking.scores import RankOptions
 from tests.fitted import N_ITEMS, loud, model, parts, same
-from tests.ranking.test_shortlist import many_items
+from tests.ranking.test_shortlist import COVARIATES, SCALAR, many_items, weighted
 
-SCALAR: tuple[EmissionName, ...] = ("bernoulli", "rating")
 BY = ("mean", "lower", "upper", "p_top_k", "thompson")
 USERS = ["u00001", "u00003", "nobody"]
 N_DRAWS = 50
-NUMBERS = ["score", "mean", "sd", "lower", "upper"]
+NUMBERS = ["mean", "sd", "lower", "upper"]
 
 
 def both_ways(
@@ -53,12 +51,10 @@ def check(
     assert found.columns.tolist() == wanted.columns.tolist()
     same(found[["user_id", "rank"]], wanted[["user_id", "rank"]])
     equal = (found["item_id"] == wanted["item_id"]).to_numpy()
-    assert np.abs(found["score"] - wanted["score"]).max() < 1e-5 + 2.0 / options.n_draws * (
-        options.by == "p_top_k"
-    )
+    slack = 1e-5 + 2.0 / options.n_draws * (options.by == "p_top_k")
+    assert (found["score"] - wanted["score"]).abs().max() < slack
     assert equal.mean() > 0.9
-    numbers = [name for name in NUMBERS if name != "score"]
-    same(found.loc[equal, numbers], wanted.loc[equal, numbers])  # to the last bit
+    same(found.loc[equal, NUMBERS], wanted.loc[equal, NUMBERS])  # to the last bit
     apart = (found["p_top_k"] - wanted["p_top_k"])[equal].abs()
     assert apart.max() < 2.5 / options.n_draws
     assert (apart > 0).mean() < 0.02
@@ -98,21 +94,9 @@ def test_slates_are_those_of_all_draws(
 
 @pytest.mark.parametrize("emission", SCALAR)
 @pytest.mark.parametrize("by", BY)
-@pytest.mark.parametrize(
-    "config",
-    [
-        {},
-        {"rates": False},
-        {"popularity_days": (1.0, 10.0), "repeats": True, "succession": True, "likeness": True},
-        {"dtype": "float64", "succession": True},
-    ],
-)
-def test_every_covariate_is_drawn(emission: EmissionName, by: str, config: Any) -> None:
-    posterior = model(emission, **config).posterior
-    if posterior.layout.kinds.names:  # after three epochs they weigh little
-        weight = torch.linspace(-1.0, 1.0, len(posterior.layout.kinds.names))
-        values = posterior.values | {"covariate_weight": weight.to(posterior.features)}
-        posterior = replace(posterior, values=values)
+@pytest.mark.parametrize("config", COVARIATES)
+def test_every_covariate_is_drawn(emission: EmissionName, by: str, config: dict[str, Any]) -> None:
+    posterior = weighted(emission, config)
     for exclude_seen in (False, True):
         check(posterior, RankOptions(4, by, exclude_seen, 0.8, N_DRAWS, 7))
 

@@ -178,23 +178,29 @@ def test_few_items_are_looked_at_closely(monkeypatch: Any) -> None:
     assert 5 * 2 <= sum(looked) < 500  # of 10,000 pairs
 
 
+COVARIATES: list[dict[str, Any]] = [
+    {},
+    {"rates": False},
+    {"popularity_days": (1.0, 10.0), "repeats": True, "succession": True, "likeness": True},
+    {"dtype": "float64", "succession": True},
+]
+
+
+def weighted(emission: EmissionName, config: dict[str, Any]) -> Posterior:
+    """A fitted model whose covariates weigh something; after three epochs they hardly do."""
+    posterior = model(emission, **config).posterior
+    if not posterior.layout.kinds.names:
+        return posterior
+    weight = torch.linspace(-1.0, 1.0, len(posterior.layout.kinds.names))
+    values = posterior.values | {"covariate_weight": weight.to(posterior.features)}
+    return replace(posterior, values=values)
+
+
 @pytest.mark.parametrize("emission", SCALAR)
 @pytest.mark.parametrize("by", POINTS)
-@pytest.mark.parametrize(
-    "config",
-    [
-        {},
-        {"rates": False},
-        {"popularity_days": (1.0, 10.0), "repeats": True, "succession": True, "likeness": True},
-        {"dtype": "float64", "succession": True},
-    ],
-)
-def test_every_covariate_streams(emission: EmissionName, by: str, config: Any) -> None:
-    posterior = model(emission, **config).posterior
-    if posterior.layout.kinds.names:  # after three epochs they weigh little
-        weight = torch.linspace(-1.0, 1.0, len(posterior.layout.kinds.names))
-        values = posterior.values | {"covariate_weight": weight.to(posterior.features)}
-        posterior = replace(posterior, values=values)
+@pytest.mark.parametrize("config", COVARIATES)
+def test_every_covariate_streams(emission: EmissionName, by: str, config: dict[str, Any]) -> None:
+    posterior = weighted(emission, config)
     for exclude_seen in (False, True):
         check(posterior, options(4, by, exclude_seen))
         check(posterior, options(2, by, exclude_seen), TINY)
