@@ -28,10 +28,10 @@ from benchmarks.coverage_worlds import (
 )
 
 OUT = Path(__file__).parent
-WORLDS = {"small": 40, "prior": 100, "middle": 10, "large": 5, "wide": 10}
+WORLDS = {"small": 40, "prior": 100, "middle": 10, "large": 5, "wide": 10, "deep": 20}
 GOAL, GOAL_OF_STRATA = (0.89, 0.91), (0.87, 0.93)
 N_BOOT, BAND = 2000, 0.9
-ALL = "all"
+ALL, MOST_LISTED = "all", 3
 
 
 def strata(table: pd.DataFrame) -> dict[str, pd.Series]:
@@ -119,8 +119,9 @@ Made by `make coverage` (`python -m benchmarks.coverage`; needs no data). Worlds
 `simulate`, globals anew in each: weights, effects and states from the prior of the model; bias, cut
 points and scales of effects at the centre of theirs; drift scales given, per sqrt day:
 {drift}.
-In the worlds called prior these too are drawn from the prior, drift scales around those given:
-over such worlds a posterior without error holds 90 %, at fixed values it need not.
+In the worlds called prior and deep these too are drawn from the prior, drift scales around those
+given: over such worlds a posterior without error holds 90 %, at fixed values it need not. The deep
+ones have as many state dimensions as a model has by default.
 A fifth of the users each has no event, 2, 3 to 9, 10 to 29 and 30 to 50, whatever the outcomes.
 Item k is shown with a chance in proportion to k^-{skew:g}. Cold items have a vector and are
 never shown, for choice are no candidates in the log, and come to the catalogue after the fit; all
@@ -139,7 +140,7 @@ stratum.
 
 def text(work: Path, sizes: Iterable[str]) -> str:
     """COVERAGE.md from the kept worlds."""
-    drift = ", ".join(f"{name} {SIZES[name].drift_scales}" for name in sizes)
+    drift = ", ".join(f"{name} {_listed(SIZES[name].drift_scales)}" for name in sizes)
     parts = [
         HEAD.format(
             drift=drift, skew=SKEW, later=LATER_DAYS, prob=PROB, goal=GOAL,
@@ -153,6 +154,12 @@ def text(work: Path, sizes: Iterable[str]) -> str:
             if worlds:
                 parts.append(section(size, case, worlds))
     return "\n".join(parts)
+
+
+def _listed(scales: tuple[float, ...]) -> str:
+    if len(scales) <= MOST_LISTED:
+        return str(scales)
+    return f"({len(scales)} in equal ratios from {scales[0]:g} to {scales[-1]:g})"
 
 
 def section(size: str, case: str, worlds: list[pd.DataFrame]) -> str:

@@ -53,8 +53,12 @@ SIZES = {
     "middle": Size(40, 60, 8, 8, (0.02, 0.05, 0.1), {}),
     "large": Size(150, 200, 20, 16, (0.02, 0.05, 0.1), {}),
     "wide": Size(20, 60, 6, 384, (0.02, 0.1), {"holdout": 0.0, "max_epochs": 40}),
+    "deep": Size(
+        20, 60, 6, 32, tuple(np.geomspace(0.0097, 0.097, 16).tolist()),
+        {"holdout": 0.0, "max_epochs": 40}, from_prior=True,
+    ),
     "quick": Size(2, 8, 2, 2, (0.05,), {"holdout": 0.0, "max_epochs": 2, "n_members": 1}),
-}
+}  # fmt: skip
 Fit = Callable[[bi.InterestModel, bi.Simulation, Size], bi.InterestModel]
 
 

@@ -21,10 +21,12 @@ OUT = Path(__file__).parents[1]
 FAMILIES = ("bernoulli", "rating", "choice")
 KNOWN, LONG = Size(24, 20, 3, 1_000, 200), Size(4, 500, 2, 400, 120)
 FEWER_DIMS = [Size(24, 20, dim, 500, 150) for dim in (1, 2)]
+MORE_DIMS = Size(24, 20, 16, 1_000, 300)  # as a model has by default
 CASES: dict[str, StatesCase | JointCase] = {
     **{name: StatesCase(name, KNOWN) for name in FAMILIES},
     **{f"{name}, 500 steps": StatesCase(name, LONG) for name in FAMILIES},
     **{f"choice, {size.state_dim} dims": StatesCase("choice", size) for size in FEWER_DIMS},
+    **{f"{name}, {MORE_DIMS.state_dim} dims": StatesCase(name, MORE_DIMS) for name in FAMILIES},
     **{f"{name}, joint": JointCase(name) for name in FAMILIES},
 }
 

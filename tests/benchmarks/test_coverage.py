@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bayes_interest import ModelConfig
 from benchmarks import coverage
 from benchmarks.coverage_worlds import HISTORIES, SIZES, draw
 
@@ -45,6 +46,15 @@ def test_worlds_from_the_prior_have_every_outcome_and_scales_of_their_own() -> N
     scales = np.stack([one.truth.drift_scales for one in drawn])
     assert len(np.unique(scales)) == scales.size
     assert draw("rating", size, 1).events.frame.equals(drawn[1].events.frame)
+
+
+def test_deep_worlds_have_the_dimensions_that_a_model_has_by_default(tmp_path: Path) -> None:
+    size = SIZES["deep"]
+    drawn = draw("bernoulli", size, 0)
+    assert drawn.truth.layout.state_dim == len(size.drift_scales) == ModelConfig().state_dim
+    assert 1_000 < len(drawn.events.frame) < 2_000  # as the README says, without a held-back slice
+    head = coverage.text(tmp_path, ["deep", "small"])
+    assert "deep (16 in equal ratios from 0.0097 to 0.097), small (0.02, 0.1)." in head
 
 
 def test_shares_are_counted_by_stratum_and_judged() -> None:
