@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 
 # Tests run in parallel processes on small tensors: one thread each is faster. Read by torch when
 # it is first imported, so it is set here, before any test module.
@@ -13,6 +15,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """ArviZ writes down the day it was first imported on: processes that do so at once collide."""
+    if not hasattr(config, "workerinput"):
+        with warnings.catch_warnings(), suppress(ImportError):
+            warnings.simplefilter("ignore")
+            import arviz  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

@@ -230,7 +230,10 @@ def _ids(ids: np.ndarray) -> np.ndarray:
 
 def _arviz() -> Any:
     try:
-        return import_module("arviz")
+        try:
+            return import_module("arviz")
+        except FileNotFoundError:  # two processes wrote the date of its notice at once
+            return import_module("arviz")
     except ImportError as cause:
         raise InputError(
             'to_arviz needs ArviZ, which is not installed: pip install "bayes-interest[report]"'

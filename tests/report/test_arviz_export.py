@@ -273,6 +273,23 @@ def test_what_cannot_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         door.to_arviz()
 
 
+def test_arviz_is_there_though_two_processes_import_it_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def collides_once(name: str) -> object:
+        asked.append(name)
+        if len(asked) == 1:
+            raise FileNotFoundError("daily_warning.tmp")
+        return az
+
+    monkeypatch.setattr(arviz_export, "import_module", collides_once)
+    idata = model("bernoulli").to_arviz()
+    assert "posterior" in idata.groups()
+    assert asked == ["arviz", "arviz"]
+
+
 def test_without_arviz_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "arviz", None)
     with pytest.raises(InputError, match=r'ArviZ, .* pip install "bayes-interest\[report\]"'):
