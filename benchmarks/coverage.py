@@ -31,7 +31,8 @@ OUT = Path(__file__).parent
 WORLDS = {"small": 40, "prior": 100, "middle": 10, "large": 5, "wide": 10, "deep": 20}
 GOAL, GOAL_OF_STRATA = (0.89, 0.91), (0.87, 0.93)
 N_BOOT, BAND = 2000, 0.9
-ALL, MOST_LISTED = "all", 3
+ALL = "all"
+MOST_LISTED = 3
 
 
 def strata(table: pd.DataFrame) -> dict[str, pd.Series]:
@@ -159,7 +160,7 @@ def text(work: Path, sizes: Iterable[str]) -> str:
 def _listed(scales: tuple[float, ...]) -> str:
     if len(scales) <= MOST_LISTED:
         return str(scales)
-    return f"({len(scales)} in equal ratios from {scales[0]:g} to {scales[-1]:g})"
+    return f"({len(scales)} from {scales[0]:g} to {scales[-1]:g})"
 
 
 def section(size: str, case: str, worlds: list[pd.DataFrame]) -> str:

@@ -54,7 +54,7 @@ def test_deep_worlds_have_the_dimensions_that_a_model_has_by_default(tmp_path: P
     assert drawn.truth.layout.state_dim == len(size.drift_scales) == ModelConfig().state_dim
     assert 1_000 < len(drawn.events.frame) < 2_000  # as the README says, without a held-back slice
     head = coverage.text(tmp_path, ["deep", "small"])
-    assert "deep (16 in equal ratios from 0.0097 to 0.097), small (0.02, 0.1)." in head
+    assert "deep (16 from 0.0097 to 0.097), small (0.02, 0.1)." in head
 
 
 def test_shares_are_counted_by_stratum_and_judged() -> None:
