@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bayes_interest.model.batch import EventTensors
-from bayes_interest.model.cubature import normal_points
+from bayes_interest.model.cubature import MAX_DIM, normal_points
 from bayes_interest.model.filtering import Belief, ChoiceForecasts
 from bayes_interest.model.parameters import Globals, Items, Layout, reliability
 from bayes_interest.statespace.kalman import as_array
@@ -29,8 +29,9 @@ def filter_choices(
 ) -> tuple[ChoiceForecasts, Belief]:
     """Filter events that lie user by user, those of user u from `start[u]` on.
 
-    After a choice a state has its exact mean and covariance but for cubature (up to `MAX_DIM`
-    dimensions; above, Laplace's). On the CPU, in float64; forecasts are (event, ...).
+    After a choice a state has its exact mean and covariance, but for cubature along the `MAX_DIM`
+    directions of which the choice says most, and Laplace's covariance along others. On the CPU, in
+    float64; forecasts are (event, ...).
 
     Args:
         layout: without a context.
@@ -77,5 +78,6 @@ def _filtered(
                  for part in (belief.mean, belief.cov))  # fmt: skip
     out = [mean.new_zeros(n_events, *shape) for shape in ((dim,), (dim, dim), ())]
     arrays = [part.numpy() for part in (mean, cov, *out)]
-    choice_filter_kernel(start.astype(np.int64), *told, normal_points(dim), *arrays)
+    points = normal_points(min(dim, MAX_DIM))
+    choice_filter_kernel(start.astype(np.int64), *told, points, *arrays)
     return ChoiceForecasts(*(part.to(like) for part in out)), Belief(mean.to(like), cov.to(like))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_interest.model.cubature import normal_points
+from bayes_interest.model.cubature import MAX_DIM, normal_points
 from bayes_interest.model.parameters import COVARIATES, Globals, item_terms, reliability
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.whitened import Whitened
@@ -152,8 +152,8 @@ def smoothed_choices(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One user's states given all choices, at known globals; see `compiled_choice_states`.
 
-    Sites are matched up to `MATCH_WORK` and `MAX_DIM`, above they are Laplace's. Returns float64
-    means (step, D), covariances (step, D, D), and those given what came up to the step.
+    Sites are matched up to `MATCH_WORK`, above they are Laplace's. Returns float64 means (step, D),
+    covariances (step, D, D), and those given what came up to the step.
 
     Args:
         base: logits but for the states' part, (step, item).
@@ -169,7 +169,7 @@ def smoothed_choices(
     logits, scale, decay, x = (as_array(part) for part in real)
     variance = as_array(walk.variance[0].detach().cpu().double())
     out = [torch.zeros(*shape, *more, dtype=torch.float64) for more in ((), shape[1:], shape[1:])]
-    own, points = as_array(chosen.cpu().long()), normal_points(len(x))
+    own, points = as_array(chosen.cpu().long()), normal_points(min(len(x), MAX_DIM))
     if len(points) * logits.size > MATCH_WORK:
         points = points[:0]
     path_kernel(logits, own, scale, decay, x, variance, points, *(part.numpy() for part in out))

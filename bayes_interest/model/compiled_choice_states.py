@@ -6,7 +6,8 @@ u = S v with `v_t = -1/2 d tr(S_t W_t) / d y_t` (Lindley 1980).
 
 From there expectation propagation (Minka 2001), all steps of a path at once: each choice's site
 `exp(h_t . y_t - y_t . W_t y_t / 2)` is set so that the state at its step has the mean and
-covariance that it has with the choice itself in the site's place, found by cubature.
+covariance that it has with the choice itself in the site's place. They are found by cubature, along
+the few directions of which the site says most; along the others the site stays.
 """
 
 from __future__ import annotations
@@ -22,16 +23,15 @@ from bayes_interest.statespace.compiled_blocks import (
     Array,
     filter_blocks,
     invert_root,
-    is_positive,
     root_of,
     smooth_covs,
     smooth_means,
 )
 
 SWEEPS, TOLERANCE = 8, 1e-2  # the latter in standard deviations of the state
-RESOLVED = 1e-3
-"""Sites stay where a state with its choice has less than this of its standard deviation without:
-so little the points do not see."""
+EFFICIENCY = 0.1
+"""Where weighted points are worth less than this share of them, for a choice too sharp for so few,
+the site takes a part of what it says."""
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -61,38 +61,119 @@ def _turns(probs: Array, vectors: Array, rho: Any, mean: Array, wide: Array, out
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _reweighed(
-    points: Array, base: Array, vectors: Array, rho: Any, own: Any, y: Array, root: Array,
-    h: Array, curvature: Array, state: Array, probs: Array, weight: Array,
-    mean: Array, cov: Array,
+def _leading(
+    root: Array, curvature: Array, slope: Array, lead: Array, back: Array, linear: Array,
+    told: Array,
 ) -> None:  # fmt: skip
-    """Fill the moments of e, where `y + root e` is the state with the choice in its site's place.
+    """Fill the directions of a state `y + root e`, e being N(0, I) given the site, of which its
+    site says most, towards what it says: `lead` (D, lead), in the state's coordinates.
 
-    With the site e is N(0, 1), which `points` stand for, (point, 1 + D): log weight, then where.
+    Along each the site is `exp(linear e - told e^2 / 2)`, `slope` (D,) being that of its logarithm
+    at y; `back` (D, lead) is `root^-T` times what `root` turns into `lead`.
     """
-    dim, top = len(y), -np.inf
-    for k in range(len(points)):
+    dim, n_lead = lead.shape
+    half, turned, inverse = np.empty((dim, dim)), np.empty((dim, dim)), np.empty((dim, dim))
+    for d in range(dim):
+        for e in range(dim):
+            half[d, e] = 0.0
+            for k in range(e, dim):
+                half[d, e] += curvature[d, k] * root[k, e]
+    for d in range(dim):
+        for e in range(d + 1):
+            total = 0.0
+            for k in range(d, dim):
+                total += root[k, d] * half[k, e]
+            turned[d, e] = total
+            turned[e, d] = total
+    own, way = np.linalg.eigh(turned)
+    invert_root(root, inverse)
+    for k in range(n_lead):
+        at = dim - 1 - k
+        told[k], linear[k] = own[at], 0.0
         for d in range(dim):
-            state[d] = y[d]
+            lead[d, k], back[d, k] = 0.0, 0.0
             for e in range(d + 1):
-                state[d] += root[d, e] * points[k, 1 + e]
-        weight[k] = points[k, 0] + _softmax(base, vectors, state, rho, own, probs)
+                lead[d, k] += root[d, e] * way[e, at]
+            for e in range(d, dim):
+                back[d, k] += inverse[e, d] * way[e, at]
+            linear[k] += lead[d, k] * slope[d]
+        if linear[k] < 0.0:
+            linear[k] = -linear[k]
+            for d in range(dim):
+                lead[d, k], back[d, k] = -lead[d, k], -back[d, k]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _raised(
+    base: Array, vectors: Array, rho: Any, own: Any, y: Array, cov: Array, lead: Array,
+    along: Array, level: Array, probs: Array, pulled: Array,
+) -> None:  # fmt: skip
+    """Fill how far items reach `along` each leading direction (lead, item), and their `level`
+    (item,): logits at y for which `exp(rho level)` is averaged over all other directions, but for
+    terms of higher order in the variance that they add.
+    """
+    dim, n_items = vectors.shape
+    mean = np.empty(dim)
+    _softmax(base, vectors, y, rho, own, probs)
+    for d in range(dim):
+        mean[d] = 0.0
+        for i in range(n_items):
+            mean[d] += probs[i] * vectors[d, i]
+    _spread(vectors, mean, cov, pulled, level)
+    for k in range(len(along)):
+        centre = 0.0
+        for i in range(n_items):
+            along[k, i] = 0.0
         for d in range(dim):
-            along = h[d]
-            for e in range(dim):
-                along -= 0.5 * curvature[d, e] * state[e]
-            weight[k] -= along * state[d]
-        top = max(top, weight[k])
-    total = 0.0
+            centre += lead[d, k] * mean[d]
+            for i in range(n_items):
+                along[k, i] += lead[d, k] * vectors[d, i]
+        for i in range(n_items):
+            level[i] -= (along[k, i] - centre) ** 2
+    for i in range(n_items):
+        level[i] = base[i] + np.log1p(0.5 * rho**2 * level[i]) / rho
+    for d in range(dim):
+        for i in range(n_items):
+            level[i] += vectors[d, i] * y[d]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _reweighed(
+    points: Array, level: Array, along: Array, rho: Any, own: Any, linear: Array, told: Array,
+    probs: Array, ratio: Array, weight: Array, mean: Array, cov: Array,
+) -> None:  # fmt: skip
+    """Fill the moments of the leading directions with the choice in its site's place.
+
+    With the site they are N(0, I), which `points` stand for, (point, 1 + lead): log weight, then
+    where. The site is `exp(linear . e - e . told e / 2)`. Of the log ratio of choice and site a
+    half is taken, or a half of that, until the efficiency of the points is `EFFICIENCY`: that of
+    weights w whose mean is 1 is `1 / E[w^2]` (Kong 1992).
+    """
+    n_lead, top = len(along), -np.inf
+    for k in range(len(points)):
+        where = points[k, 1:]
+        ratio[k] = _softmax(level, along, where, rho, own, probs)
+        for d in range(n_lead):
+            ratio[k] -= (linear[d] - 0.5 * told[d] * where[d]) * where[d]
+        top = max(top, ratio[k])
+    part, total = 1.0, 0.0
+    for _ in range(HALVINGS):
+        total, squares = 0.0, 0.0
+        for k in range(len(points)):
+            weight[k] = np.exp(part * (ratio[k] - top))
+            squares += np.exp(points[k, 0]) * weight[k] ** 2
+            weight[k] *= np.exp(points[k, 0])
+            total += weight[k]
+        if total**2 > EFFICIENCY * squares:
+            break
+        part *= 0.5
     mean[:], cov[:] = 0.0, 0.0
     for k in range(len(points)):
-        weight[k] = np.exp(weight[k] - top)
-        total += weight[k]
-        for d in range(dim):
+        for d in range(n_lead):
             mean[d] += weight[k] * points[k, 1 + d]
             for e in range(d + 1):
                 cov[d, e] += weight[k] * points[k, 1 + d] * points[k, 1 + e]
-    for d in range(dim):
+    for d in range(n_lead):
         mean[d] /= total
         for e in range(d + 1):
             cov[d, e] = cov[d, e] / total - mean[d] * mean[e]
@@ -100,44 +181,50 @@ def _reweighed(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _told(
-    root: Array, mean: Array, cov: Array, y: Array, work: Array, linear: Array, curvature: Array
-) -> bool:
-    """Fill what `N(y + root mean, root cov root')` has beyond `N(y, root root')` in its natural
-    parameters; false where the covariances are too small for that.
+def _site(mean: Array, cov: Array, told: Array, pull: Array, precision: Array) -> None:
+    """Fill the site, `pull` and `precision` beside those there are, that turns N(0, I) with the
+    precision `told` in it into `N(mean, cov)`.
+
+    A choice is log-concave, and so is its site: what rounding or the points say against that is
+    left out.
     """
-    dim = len(y)
-    low, back, inverse, moved = work[0], work[1], work[2], work[3, 0]
-    root_of(cov, low)
-    for d in range(dim):
-        if not (low[d, d] > RESOLVED and root[d, d] > 0.0):
-            return False
-    invert_root(low, back)
+    dim = len(mean)
+    own, way = np.linalg.eigh(cov)
     for d in range(dim):
         for e in range(dim):
-            inverse[d, e] = 0.0
-            for k in range(max(d, e), dim):
-                inverse[d, e] += back[k, d] * back[k, e]
-    for d in range(dim):
-        moved[d] = 0.0
-        for e in range(dim):
-            moved[d] += inverse[d, e] * mean[e]
-    for d in range(dim):
-        inverse[d, d] -= 1.0
-    invert_root(root, back)
+            total = 0.0
+            for k in range(dim):
+                total += way[d, k] * way[e, k] / own[k]
+            precision[d, e] = total
+        precision[d, d] += told[d] - 1.0
+    own, way = np.linalg.eigh(precision)
     for d in range(dim):
         for e in range(dim):
-            low[d, e] = 0.0
-            for k in range(e, dim):
-                low[d, e] += inverse[d, k] * back[k, e]
+            total = 0.0
+            for k in range(dim):
+                total += way[d, k] * way[e, k] * max(own[k], 0.0)
+            precision[d, e] = total
+        precision[d, d] -= told[d]
     for d in range(dim):
-        linear[d] = 0.0
+        pull[d] = mean[d]
         for e in range(dim):
-            curvature[d, e] = 0.0
-            for k in range(d, dim):
-                curvature[d, e] += back[k, d] * low[k, e]
-            linear[d] += back[e, d] * moved[e] + curvature[d, e] * y[e]
-    return True
+            pull[d] += precision[d, e] * mean[e]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _add(back: Array, pull: Array, precision: Array, y: Array, h: Array, curvature: Array) -> None:
+    """Of a site around `y` along leading directions to one of the state."""
+    dim, n_lead = back.shape
+    for d in range(dim):
+        for k in range(n_lead):
+            h[d] += back[d, k] * pull[k]
+        for e in range(dim):
+            more = 0.0
+            for k in range(n_lead):
+                for m in range(n_lead):
+                    more += back[d, k] * precision[k, m] * back[e, m]
+            curvature[d, e] += more
+            h[d] += more * y[e]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -146,41 +233,38 @@ def _match(
     variance: Array, h: Array, curvature: Array, gain: Array, filtered: Array, mean: Array,
     cov: Array,
 ) -> None:  # fmt: skip
-    """Set the sites `h` (step, D) and `curvature` (step, D, D), and fill the rest.
-
-    A choice is log-concave, and so are its site and a step towards it: one that would not be, by
-    rounding or too few points, is halved.
-    """
-    n_steps, dim = mean.shape
-    root, spread, more = np.empty((dim, dim)), np.empty((dim, dim)), np.empty((dim, dim))
-    moved, state, linear = np.empty(dim), np.empty(dim), np.empty(dim)
-    work, probs, weight = np.empty((4, dim, dim)), np.empty(vectors.shape[1]), np.empty(len(points))
+    """Set the sites `h` (step, D) and `curvature` (step, D, D), and fill the rest."""
+    (n_steps, dim), n_items, n_lead = mean.shape, vectors.shape[1], points.shape[1] - 1
+    pulled, along = np.empty((dim, n_items)), np.empty((n_lead, n_items))
+    root = np.empty((dim, dim))
+    lead, back = np.empty((dim, n_lead)), np.empty((dim, n_lead))
+    ratio, weight = np.empty(len(points)), np.empty(len(points))
+    level, probs, slope = np.empty(n_items), np.empty(n_items), np.empty(dim)
+    linear, told, pull = np.empty(n_lead), np.empty(n_lead), np.empty(n_lead)
+    moved, spread = np.empty(n_lead), np.empty((n_lead, n_lead))
+    precision = np.empty((n_lead, n_lead))
     for _ in range(SWEEPS):
         far = 0.0
         for t in range(n_steps):
-            if rho[t] == 0.0:
-                continue
             root_of(cov[t], root)
-            _reweighed(
-                points, base[t], vectors, rho[t], own[t], mean[t], root, h[t], curvature[t],
-                state, probs, weight, moved, spread,
-            )  # fmt: skip
-            if not _told(root, moved, spread, mean[t], work, linear, more):
+            if not (rho[t] != 0.0 and np.diag(root).min() > 0.0):
                 continue
             for d in range(dim):
-                far = max(far, abs(moved[d]), abs(spread[d, d] - 1.0))
-            size = 1.0
-            for _ in range(HALVINGS):
-                for d in range(dim):
-                    for e in range(dim):
-                        spread[d, e] = curvature[t, d, e] + size * more[d, e]
-                if is_positive(spread, root):
-                    for d in range(dim):
-                        h[t, d] += size * linear[d]
-                        for e in range(dim):
-                            curvature[t, d, e] = spread[d, e]
-                    break
-                size *= 0.5
+                slope[d] = h[t, d]
+                for e in range(dim):
+                    slope[d] -= curvature[t, d, e] * mean[t, e]
+            _leading(root, curvature[t], slope, lead, back, linear, told)
+            _raised(
+                base[t], vectors, rho[t], own[t], mean[t], cov[t], lead, along, level, probs, pulled
+            )
+            _reweighed(
+                points, level, along, rho[t], own[t], linear, told, probs, ratio, weight, moved,
+                spread,
+            )  # fmt: skip
+            _site(moved, spread, told, pull, precision)
+            for k in range(n_lead):
+                far = max(far, abs(moved[k]), abs(spread[k, k] - 1.0))
+            _add(back, pull, precision, mean[t], h[t], curvature[t])
         filter_blocks(decay, variance, curvature, gain, filtered)
         smooth_covs(decay, curvature, gain, filtered, cov)
         smooth_means(decay, curvature, gain, filtered, h, mean)
@@ -197,8 +281,8 @@ def path_kernel(
     covariances given what came up to the step.
 
     Logits are `rho (base + y . vectors)` with base (step, item), rho (step,), 0 where nothing was
-    chosen, and vectors (D, item). `points` are those of `normal_points`; without any the sites
-    stay Laplace's.
+    chosen, and vectors (D, item). `points` (point, 1 + lead) are those of `normal_points` for at
+    most D directions; without any the sites stay Laplace's.
     """
     n_steps, dim = mean.shape
     n_items = vectors.shape[1]

@@ -1,8 +1,8 @@
-"""Points and weights that stand for a standard normal: spherical-radial rules of degree 5 or more.
+"""Points and weights that stand for a standard normal: spherical-radial rules of degree 7 or more.
 
 Radii are Gauss's for the chi distribution, of directions each has its mirror image (Monahan & Genz
-1997): +-1, a regular polygon, corners of an icosahedron and its dual (McLaren 1963), or those and
-middles of edges of a simplex (Mysovskikh 1980).
+1997): +-1, a regular polygon, corners of an icosahedron and its dual (McLaren 1963), or those of a
+24-cell and its dual.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from itertools import product
 import numpy as np
 from scipy.special import roots_genlaguerre
 
-MAX_DIM = 7
-"""Above it a simplex has weights below zero."""
+MAX_DIM = 4
+"""A choice is hardly told better along more directions."""
 RADII, RADII_OF_LINE = 4, 8
 SIDES = 12
 GOLDEN = (1.0 + 5.0**0.5) / 2.0
@@ -22,18 +22,14 @@ GOLDEN = (1.0 + 5.0**0.5) / 2.0
 
 @cache
 def normal_points(dim: int) -> np.ndarray:
-    """(point, 1 + dim): the logarithm of each weight, then where it is; none above `MAX_DIM`."""
-    points = _rule(dim) if dim <= MAX_DIM else np.empty((0, 1 + dim))
-    points.flags.writeable = False
-    return points
-
-
-def _rule(dim: int) -> np.ndarray:
+    """(point, 1 + dim): the logarithm of each weight, then where it is; for up to `MAX_DIM`."""
     way, share = _directions(dim)
     half_square, weight = roots_genlaguerre(RADII if dim > 1 else RADII_OF_LINE, dim / 2.0 - 1.0)
     where = (np.sqrt(2.0 * half_square)[:, None, None] * way).reshape(-1, dim)
     log_weight = np.log(np.outer(weight / weight.sum(), share)).reshape(-1, 1)
-    return np.concatenate((log_weight, where), 1)
+    points = np.concatenate((log_weight, where), 1)
+    points.flags.writeable = False
+    return points
 
 
 def _directions(dim: int) -> tuple[np.ndarray, np.ndarray]:
@@ -48,17 +44,8 @@ def _directions(dim: int) -> tuple[np.ndarray, np.ndarray]:
         many = _unit(_all_signs([(1.0, 1.0, 1.0), (0.0, GOLDEN, 1.0 / GOLDEN)]))
         shares = np.repeat((25.0 / 840.0, 27.0 / 840.0), (len(few), len(many)))
         return np.concatenate((few, many)), shares
-    centred = np.eye(dim + 1) - 1.0 / (dim + 1)
-    corner = _unit(centred @ np.linalg.svd(centred)[2][:dim].T)
-    middle = _unit(np.stack([corner[i] + corner[j] for i in range(dim + 1) for j in range(i)]))
-    scale = (dim + 1) ** 2 * (dim + 2)
-    of_corner, of_middle = dim * (7 - dim) / 2.0 / scale, 2.0 * (dim - 1) ** 2 / dim / scale
-    both = [(corner, of_corner), (-corner, of_corner), (middle, of_middle), (-middle, of_middle)]
-    kept = [(way, share) for way, share in both if share > 0.0]
-    return (
-        np.concatenate([way for way, _ in kept]),
-        np.concatenate([np.full(len(way), share) for way, share in kept]),
-    )
+    cells = [way for way in product((-1.0, 0.0, 1.0), repeat=4) if np.abs(way).sum() in (1, 2, 4)]
+    return _unit(np.array(cells)), np.full(len(cells), 1.0 / len(cells))
 
 
 def _all_signs(rows: list[tuple[float, float, float]]) -> np.ndarray:

@@ -14,7 +14,6 @@ from numba import njit
 
 Array = np.ndarray[Any, Any]
 FAST = {"reassoc", "contract", "nsz"}
-ROUNDING = 1e-9
 
 
 @njit(cache=True, nogil=True)
@@ -59,23 +58,6 @@ def root_of(cov: Array, root: Array) -> None:
                 root[i, i] = np.sqrt(max(rest, 0.0))
             elif root[j, j] > 0.0:
                 root[i, j] = rest / root[j, j]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def is_positive(matrix: Array, root: Array) -> bool:
-    """Whether it has Cholesky's root, but for rounding; fills it."""
-    top = 0.0
-    for d in range(len(matrix)):
-        top = max(top, abs(matrix[d, d]))
-    root_of(matrix, root)
-    for i in range(len(matrix)):
-        for j in range(i + 1):
-            rest = matrix[i, j]
-            for k in range(j + 1):
-                rest -= root[i, k] * root[j, k]
-            if abs(rest) > ROUNDING * top:
-                return False
-    return True
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

@@ -43,8 +43,10 @@ KNOWN = f"""
 
 {N_ITEMS} items, texts of {EMBED_DIM} dimensions, {N_LEVELS} rating levels; drift per sqrt day
 from 0.08 in the first to 0.37 in the last state dimension. NUTS on the innovations, two chains.
-Choices: "matched" is what `trajectory` does, expectation propagation from Laplace's approximation,
-above seven state dimensions the latter alone; "12 draws" what it does among so many items that this
+"Logits" are what the state adds to the predictor of every item, at all steps: sums over all state
+dimensions; of choice, where only differences count, less that in the average item. Choices:
+"matched" is what `trajectory` does, expectation propagation from Laplace's approximation along the
+few directions that a choice says most of; "12 draws" what it does among so many items that this
 would take long: the guide of the fit, without correlation between dimensions, each step of its
 sites at one draw of the states.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from bayes_interest.model import choice_paths
 from bayes_interest.model.choice_paths import smoothed_choices
-from bayes_interest.model.cubature import MAX_DIM
 from bayes_interest.statespace.random_walk import Transition
 from tests.oracles import choice_mode, matched_choices, walk_covariance
 
@@ -87,13 +86,68 @@ def test_laplace_is_further_away() -> None:
     assert float(spread.abs().max()) < 0.2 * float(other.abs().max())
 
 
-@pytest.mark.parametrize("few", [False, True])
-def test_what_is_not_matched_is_laplaces_with_its_first_correction(
-    few: bool, monkeypatch: pytest.MonkeyPatch
+def test_directions_in_which_items_are_alike_are_left_alone() -> None:
+    """Items that lie in three dimensions of ten: there the states are those of three dimensions."""
+    few = case(3)
+    generator = torch.Generator().manual_seed(0)
+    way = torch.linalg.qr(torch.randn(10, 3, dtype=torch.float64, generator=generator))[0]
+    decay, variance = few.walk.decay, few.walk.variance[..., :1]
+    few = replace(few, walk=Transition(decay, variance.expand(-1, -1, 3)))
+    wide = Transition(decay, variance.expand(-1, -1, 10))
+    mean, cov, _ = replace(few, vectors=few.vectors @ way.T, walk=wide).smoothed()
+    wanted, joint = matched_choices(*few.dense)
+    prior = walk_covariance(decay[0, :, 0], wide.variance[0])
+    beside = torch.eye(10).double() - way @ way.T
+    for t in range(len(mean)):
+        own = slice(3 * t, 3 * t + 3)
+        torch.testing.assert_close(mean[t], way @ wanted[t], rtol=0.0, atol=0.01)
+        there = way @ joint[own, own] @ way.T + beside @ prior[t, :, t] @ beside
+        torch.testing.assert_close(cov[t], there, rtol=0.0, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("dim", "size", "apart"),
+    [(1, 2.5, 0.02), (3, 5.0, 0.02), (4, 10.0, 0.06), *((d, 2.0, 0.02) for d in (6, 9, 16))],
+)
+@pytest.mark.parametrize("seed", range(2))
+def test_logits_after_a_choice_have_the_moments_of_draws(
+    dim: int, size: float, apart: float, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dim = 2 if few else MAX_DIM + 1
-    if few:
-        monkeypatch.setattr(choice_paths, "MATCH_WORK", 0)
+    """In as many dimensions as a model has, and where a choice says so much that it surprises."""
+    rng = np.random.default_rng((7, dim, seed))
+    n_items = max(4, 2 * dim)
+    vectors = torch.as_tensor(rng.normal(0.0, size / dim**0.5, (n_items, dim)))
+    base = torch.as_tensor(rng.normal(0.0, 1.0, (1, n_items)))
+    chosen, one = base.argmin()[None], torch.ones(1).double()
+    walk = Transition(torch.zeros(1, 1, 1).double(), torch.ones(1, 1, dim).double())
+    only = Case(base, vectors, one, chosen, walk)
+    drawn = torch.as_tensor(rng.normal(size=(200_000, dim)))
+    drawn = torch.cat((drawn, -drawn))
+    weight = (base + drawn @ vectors.T).log_softmax(1)[:, chosen[0]].softmax(0)
+    reach = vectors - vectors.mean(0)
+    centre = weight @ drawn @ reach.T
+    spread = (weight @ (drawn @ reach.T - centre) ** 2).sqrt()
+
+    def away() -> tuple[float, float]:
+        """Means in standard deviations, and those themselves."""
+        mean, cov, _ = only.smoothed()
+        sd = ((reach @ cov[0]) * reach).sum(1).sqrt()
+        far = (reach @ mean[0] - centre) / spread
+        return float(far.abs().mean()), float((sd / spread - 1.0).abs().mean())
+
+    far, wide = away()
+    monkeypatch.setattr(choice_paths, "MATCH_WORK", 0)
+    _, wide_laplace = away()
+    assert far < apart
+    assert wide < apart
+    assert wide < 0.5 * wide_laplace
+
+
+@pytest.mark.parametrize("dim", [2, 6])
+def test_what_is_not_matched_is_laplaces_with_its_first_correction(
+    dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice_paths, "MATCH_WORK", 0)
     one = case(dim, n=5)
     fixed, rho, vectors, _, prior = one.dense
     state, *_, curve = choice_mode(*one.dense)
@@ -119,7 +173,7 @@ def test_what_is_not_matched_is_laplaces_with_its_first_correction(
         torch.testing.assert_close(cov[t], joint[own, own], rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3, 5])
+@pytest.mark.parametrize("dim", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("size", [0.0, 1e-6, 10.0, 100.0])
 def test_states_are_finite_however_much_a_choice_says(dim: int, size: float) -> None:
     one = case(dim, n=12, size=size)
