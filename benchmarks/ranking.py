@@ -33,7 +33,10 @@ CHOICE = {"event_drift": False, "popularity_days": None, "repeats": False, "succ
           "likeness": False}  # fmt: skip
 """The drawn log has none of it."""
 FIT = {"max_epochs": 15, "progress": False}
-TASKS = ("stackexchange-small/choice", "ml-latest-small/choice", "ml-latest-small/liked")
+TASKS = (
+    "stackexchange-small/choice", "ml-latest-small/choice", "ml-latest-small/liked",
+    "movietweetings-100k/choice", "completejourney/choice",
+)  # fmt: skip
 EXPOSURE = {"ml-latest-small/liked": "ml-latest-small/choice"}
 K, N_DRAWS, BIN = 10, 1000, 0.05
 CHANGED_USERS = 400

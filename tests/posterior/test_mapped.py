@@ -14,7 +14,7 @@ import torch
 from bayes_interest.config import EmissionName, FitConfig
 from bayes_interest.errors import StorageError
 from bayes_interest.interest_model import InterestModel
-from bayes_interest.posterior import online, storage
+from bayes_interest.posterior import model_folder, online
 from bayes_interest.posterior.posterior import Posterior
 from tests.fitted import FAMILIES, fit, model, parts, same
 
@@ -24,7 +24,7 @@ LARGE = ("tensors", "arrays")
 @pytest.fixture
 def mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file counts as large."""
-    monkeypatch.setattr(storage, "MAP_BYTES", 0)
+    monkeypatch.setattr(model_folder, "MAP_BYTES", 0)
 
 
 def opened(door: InterestModel, folder: Path, verify: bool | None = None) -> InterestModel:
@@ -33,7 +33,7 @@ def opened(door: InterestModel, folder: Path, verify: bool | None = None) -> Int
 
 
 def file_of(folder: Path, part: str) -> Path:
-    manifest = json.loads((folder / storage.MANIFEST).read_text())
+    manifest = json.loads((folder / model_folder.MANIFEST).read_text())
     return folder / str(manifest["files"][part]["file"])
 
 
@@ -72,7 +72,7 @@ def test_states_and_history_stay_in_the_file(
 ) -> None:
     small = opened(model("bernoulli"), tmp_path).posterior
     assert not any(map(in_a_file, (*states_of(small), small.history.seconds)))
-    monkeypatch.setattr(storage, "MAP_BYTES", 0)
+    monkeypatch.setattr(model_folder, "MAP_BYTES", 0)
     large = InterestModel.load(tmp_path).posterior
     held = [*states_of(large), large.history.seconds, large.history.user_index, large.last_seconds]
     assert all(map(in_a_file, held))
@@ -153,9 +153,9 @@ def test_checksums_of_small_files_can_be_left_out(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="checksum differs"):
         InterestModel.load(tmp_path)
     path.write_bytes(table)
-    manifest = json.loads((tmp_path / storage.MANIFEST).read_text())
+    manifest = json.loads((tmp_path / model_folder.MANIFEST).read_text())
     manifest["files"]["users"]["sha256"] = "0" * 64
-    (tmp_path / storage.MANIFEST).write_text(json.dumps(manifest))
+    (tmp_path / model_folder.MANIFEST).write_text(json.dumps(manifest))
     same(InterestModel.load(tmp_path, verify=False).interest(), model("bernoulli").interest())
 
 

@@ -27,8 +27,9 @@ from bayes_interest.events.history import make_history
 from bayes_interest.events.id_map import IdMap
 from bayes_interest.model.prepare import Embedded
 from bayes_interest.model.simulate import simulate
-from bayes_interest.posterior import storage
+from bayes_interest.posterior import model_folder, storage
 from bayes_interest.posterior.learn import learn
+from bayes_interest.posterior.model_folder import MANIFEST
 from bayes_interest.posterior.online import absorb, restarted
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import (
@@ -39,7 +40,7 @@ from bayes_interest.posterior.predict import (
     predictors,
     sigmoid_interval,
 )
-from bayes_interest.posterior.storage import MANIFEST, load_posterior, save_posterior
+from bayes_interest.posterior.storage import load_posterior, save_posterior
 from bayes_interest.text.precomputed import PrecomputedVectors
 from tests.fitted import loud
 
@@ -276,7 +277,8 @@ def test_no_pickle_anywhere(new: Posterior, tmp_path: Path) -> None:
         # A safetensors file starts with the length of its JSON header: any byte may come first.
         if path.suffix != ".safetensors":
             assert not path.read_bytes().startswith((b"\x80", b"PK")), path.name
-    tree = ast.parse(Path(storage.__file__).read_text())
+    code = [Path(module.__file__ or "").read_text() for module in (storage, model_folder)]
+    tree = ast.parse("\n".join(code).replace("from __future__ import annotations", ""))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
                 for alias in node.names}  # fmt: skip
     called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -465,7 +467,7 @@ def test_a_load_during_a_save_gets_the_new_model(
     old: Posterior, new: Posterior, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_posterior(old, tmp_path)
-    read, saved = storage._read_checked, []
+    read, saved = model_folder._read_checked, []
 
     def interrupted(path: Path, entry: Any) -> bytes:
         if not saved:
@@ -473,7 +475,7 @@ def test_a_load_during_a_save_gets_the_new_model(
             save_posterior(new, tmp_path)
         return read(path, entry)
 
-    monkeypatch.setattr(storage, "_read_checked", interrupted)
+    monkeypatch.setattr(model_folder, "_read_checked", interrupted)
     assert_same(new, load_posterior(tmp_path))
 
 
@@ -593,7 +595,7 @@ def test_a_foreign_manifest_is_named(content: str, tmp_path: Path) -> None:
 
 def test_a_newer_format_asks_for_an_upgrade(old: Posterior, tmp_path: Path) -> None:
     save_posterior(old, tmp_path)
-    edit_manifest(tmp_path, format_version=storage.FORMAT_VERSION + 1, package_version="9.8.7")
+    edit_manifest(tmp_path, format_version=model_folder.FORMAT_VERSION + 1, package_version="9.8.7")
     wanted = "format version 2, written by bayes_interest 9.8.7; .* upgrade bayes_interest"
     with pytest.raises(StorageError, match=wanted):
         load_posterior(tmp_path)
