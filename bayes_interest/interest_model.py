@@ -62,8 +62,8 @@ class InterestModel:
         """Learn from a log (anything `read_events` takes) and item texts; returns self.
 
         A second fit forgets the first. Items without text are known by their events alone. Items
-        without an event count as new, but for `choice` on small logs without a held-back slice:
-        there all of `items` were on offer all the time.
+        without an event are new; of `choice`, `items` are what is on offer, and those that nobody
+        took make new ones less likely: leave out what came only after the log.
         Raises EventError, ItemError, ConfigError, DeviceError or EncoderError, and leaves an
         earlier fit as it was.
         """

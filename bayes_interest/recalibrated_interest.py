@@ -13,7 +13,7 @@ import pandas as pd
 from bayes_interest.config import FitConfig, ModelConfig
 from bayes_interest.errors import ConfigError
 from bayes_interest.events.read import EventLog, read_events, read_items
-from bayes_interest.events.split import split_by_time
+from bayes_interest.events.split import items_before, split_by_time
 from bayes_interest.html_table import html_table
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.posterior.probability_map import MethodName
@@ -76,9 +76,10 @@ class RecalibratedInterest:
         Errors are those of `split_by_time`, `InterestModel.fit` and `recalibrate`; the model then
         stays as it was.
         """
-        table = None if items is None else read_items(items)
-        early, late = split_by_time(events, fraction=self.fraction)
-        fitted = copy.copy(self.model).fit(early, table, config)
+        log, table = read_events(events), None if items is None else read_items(items)
+        early, late = split_by_time(log, fraction=self.fraction)
+        before = None if table is None else items_before(table, early, log)
+        fitted = copy.copy(self.model).fit(early, before, config)
         fitted.recalibrate(late, table, self.method).update(late, table)
         self.model = fitted
         return self

@@ -203,8 +203,10 @@ def scored(task: str, options: argparse.Namespace) -> pd.DataFrame:
 def fitted(task: str, train: Any, items: Any, options: argparse.Namespace) -> Any:
     """The model of the accuracy benchmark, kept in the work folder; with its exposure."""
     import bayes_interest as bi
+    from bayes_interest.events.split import items_before
     from benchmarks.models import OURS, configured, make_model
     from benchmarks.tasks import TASKS as KNOWN
+    from benchmarks.tasks import read_task
 
     found = []
     for name in (task, EXPOSURE.get(task)):
@@ -215,7 +217,8 @@ def fitted(task: str, train: Any, items: Any, options: argparse.Namespace) -> An
             setting = configured(OURS, name, KNOWN[name], False)
             config = bi.FitConfig(**setting["fit"], seed=0, progress=False)
             log = train if name == task else train_of(name, options)
-            make_model(OURS, setting).fit(log, items, config).save(folder)
+            known = items_before(items, log, read_task(options.data, name)[0])
+            make_model(OURS, setting).fit(log, known, config).save(folder)
         found.append(bi.InterestModel.load(folder))
     return found[0] if len(found) == 1 else bi.ExposedInterest(*found)
 

@@ -36,6 +36,24 @@ def test_fit_cuts_in_time(emission: EmissionName) -> None:
     same(fitted_wrapped(emission).score_events(test), by_hand.score_events(test))
 
 
+def test_the_first_fit_is_not_told_of_items_that_come_late() -> None:
+    train, _ = parts("choice")
+    log = train.assign(item_id=np.where(np.arange(len(train)) < len(train) - 5, "i00001", "i00002"))
+    log.loc[log.index[::2][:50], "item_id"] = "i00003"
+    items = pd.DataFrame({"item_id": ["i00001", "i00002", "i00003", "i00004"]})
+    told: list[list[str]] = []
+
+    class Listening(InterestModel):
+        def fit(self, events: Any, items: Any = None, config: Any = None) -> Listening:
+            told.append(items.frame["item_id"].tolist())
+            super().fit(events, items, config)
+            return self
+
+    inside = Listening(bi.ModelConfig(emission="choice", state_dim=2), encoder("choice"))
+    bi.RecalibratedInterest(inside, method="temperature", fraction=0.2).fit(log, items, QUICK)
+    assert told == [["i00001", "i00003", "i00004"]]
+
+
 def test_scored_events_do_not_reach_the_map() -> None:
     it = wrapped().fit(parts("bernoulli")[0], config=QUICK)
     kept = it.model.posterior

@@ -26,6 +26,7 @@ from bayes_interest.evaluation.summarize import check_summary, checked_ks, summa
 from bayes_interest.evaluation.vectors import find_vectors
 from bayes_interest.evaluation.windows import ProtocolName, Window, make_windows
 from bayes_interest.events.read import EventLog, ItemTable, read_events, read_items
+from bayes_interest.events.split import items_before
 from bayes_interest.model.prepare import choose_family
 from bayes_interest.progress import bar, shown_if
 
@@ -75,7 +76,8 @@ def backtest(
             `Recommender`.
         events: the whole log, in any form that `read_events` takes. With a column `true_prob`
             (simulated logs) the models' intervals are judged against it.
-        items: item table, given to `fit` and `score_events`.
+        items: item table, given to `fit` and `score_events`; to `fit` without items that the log
+            first meets after the events to train on.
         protocol, at, fraction, n_windows: how the log is cut, see above.
         exclude_seen: leave out of the ranking what the user has met before.
         threshold: from which value on an event is positive; by default the models' own
@@ -162,8 +164,9 @@ def score_backtest(
         for place, (name, model) in enumerate(named.items()):
             for number, window in enumerate(windows):
                 shown.set_postfix_str(name)
+                before = None if table is None else items_before(table, window.train, log)
                 tables[number][name], seconds[place, number] = _run(
-                    model, window, table, exclude_seen, config, length
+                    model, window, before, table, exclude_seen, config, length
                 )
                 shown.update()
     found = gather(windows, tables, table, threshold, emission, configs)
@@ -175,14 +178,15 @@ def score_backtest(
 def _run(
     model: Recommender,
     window: Window,
+    before: ItemTable | None,
     items: ItemTable | None,
     exclude_seen: bool,
     config: FitConfig | None,
     length: int | None,
 ) -> tuple[pd.DataFrame, tuple[float, float]]:
-    """Fit on the window's train, score its test; also the seconds of both."""
+    """Fit on the window's train and the items of `before`, score its test; also both seconds."""
     began = time.perf_counter()
-    model.fit(window.train, items, config)
+    model.fit(window.train, before, config)
     fitted = time.perf_counter()
     more: dict[str, Any] = {"k": length} if length is not None and gives_slates(model) else {}
     if gives_detail(model):

@@ -20,7 +20,8 @@ from bayes_interest.errors import ConfigError, InputError
 from bayes_interest.evaluation.protocol import Recommender
 from bayes_interest.evaluation.space import Space, check_space, configs, suggest
 from bayes_interest.evaluation.windows import Window, make_windows
-from bayes_interest.events.read import read_events, read_items
+from bayes_interest.events.read import ItemTable, read_events, read_items
+from bayes_interest.events.split import items_before
 from bayes_interest.progress import bar, shown_if
 from bayes_interest.schema import ITEM_ID, LOG_PROB, TIMESTAMP, USER_ID
 
@@ -71,6 +72,7 @@ def search(
     log = read_events(events)
     table = None if items is None else read_items(items)
     windows = make_windows(log, "rolling", fraction=fraction, n_windows=n_windows)
+    known = [None if table is None else items_before(table, one.train, log) for one in windows]
     optuna = _optuna()
     setting = _setting(windows, space, base, run)
     with _quiet(optuna), shown_if(progress):
@@ -81,7 +83,7 @@ def search(
             for _ in range(done, n_trials):
                 if time.monotonic() >= ends:
                     break
-                _one_trial(optuna, study, space, base, run, make_model, windows, table)
+                _one_trial(optuna, study, space, base, run, make_model, windows, known, table)
                 shown.update()
         return _result(study, space, base, run, (config or FitConfig()).progress)
 
@@ -169,14 +171,18 @@ def _one_trial(
     run: FitConfig,
     make_model: Callable[[ModelConfig], Recommender],
     windows: list[Window],
-    items: Any,
+    known: list[ItemTable | None],
+    items: ItemTable | None,
 ) -> None:
     """Ask for values, score them on every window, tell the mean; a failure is kept with its why."""
     trial, began = study.ask(), time.perf_counter()
     try:
         chosen = {name: suggest(trial, name, domain) for name, domain in space.items()}
         model_config, fit_config = configs(chosen, base, run)
-        losses = [held_out_loss(make_model(model_config), w, items, fit_config) for w in windows]
+        losses = [
+            held_out_loss(make_model(model_config), window, before, items, fit_config)
+            for window, before in zip(windows, known, strict=True)
+        ]
     # Whatever stops one configuration (an impossible value, a matrix that cannot be factorised)
     # says nothing of the others.
     except (ValueError, ArithmeticError, RuntimeError, MemoryError) as cause:
@@ -190,14 +196,19 @@ def _one_trial(
 
 
 def held_out_loss(
-    model: Recommender, window: Window, items: Any | None, config: FitConfig
+    model: Recommender,
+    window: Window,
+    before: ItemTable | None,
+    items: ItemTable | None,
+    config: FitConfig,
 ) -> float:
-    """Mean of -log P(outcome) over the test events that have one, each from its strict past.
+    """Mean of -log P(outcome) over the test events that have one, each from its strict past; the
+    items of `before` are those that the model is fitted with.
 
     Raises:
         InputError: the model gives no `log_prob`, or one that is not finite.
     """
-    model.fit(window.train, items, config)
+    model.fit(window.train, before, config)
     scores = model.score_events(window.test, items)
     said = scores[LOG_PROB].dropna().to_numpy(dtype=float) if LOG_PROB in scores else np.empty(0)
     if not len(said):

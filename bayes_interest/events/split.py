@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from bayes_interest.errors import EventError
-from bayes_interest.events.read import EventLog, read_events
+from bayes_interest.events.read import EventLog, ItemTable, read_events
 from bayes_interest.events.validate import OK, Cleaning, IntArray, quote, read_times
+from bayes_interest.schema import ITEM_ID
 
 NS_PER_SECOND = 1_000_000_000
 
@@ -43,6 +44,16 @@ def split_by_time(
         _part(log, slice(0, start), f"{where}; this is the part before"),
         _part(log, slice(start, None), f"{where}; this is the part at or after"),
     )
+
+
+def items_before(items: ItemTable, train: EventLog, log: EventLog) -> ItemTable:
+    """A table without the items that `log` first meets after `train`: they come later.
+
+    A model would else be told of them early, and take them for items that nobody wants.
+    """
+    ids = items.frame[ITEM_ID]
+    coming = ids.isin(log.frame[ITEM_ID]) & ~ids.isin(train.frame[ITEM_ID])
+    return replace(items, frame=items.frame[~coming].reset_index(drop=True))
 
 
 def _start_of(at: object, log: EventLog, ns: IntArray) -> int:

@@ -15,6 +15,7 @@ from bayes_interest.model.filtering import Belief
 from bayes_interest.model.fit import GlobalFit
 from bayes_interest.model.members import count_members, draws_all
 from bayes_interest.model.parameters import COVARIATES, Globals
+from bayes_interest.model.prepare import Standardizer
 from bayes_interest.model.problem import Problem
 from bayes_interest.model.text_posterior import with_text_variance
 from bayes_interest.posterior.covariates import Tuned, tune_covariates
@@ -205,4 +206,11 @@ class _Watch:
             spread = tuned_spread(replace(posterior, item_cov=cov), self.late)
             posterior = replace(posterior, item_cov=spread * cov)
         found, _, _ = filter_history(posterior, self.late)
-        return replace(tune_covariates(posterior, found), item_spread=spread)
+        tuned = tune_covariates(posterior, found, self._unmet() if posterior.choice else None)
+        return replace(tuned, item_spread=spread)
+
+    def _unmet(self) -> torch.Tensor:
+        """Features of items of the catalogue that no event is of, (item, embed_dim)."""
+        embedded, n_fit = self.ready.embedded, self.ready.n_fit
+        features = Standardizer.of(embedded, n_fit).apply(embedded)[n_fit:]
+        return torch.as_tensor(features).to(self.full.features)

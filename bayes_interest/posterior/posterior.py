@@ -191,3 +191,10 @@ def cold_items(layout: Layout, values: Globals, item_cov: Tensor, new: int) -> d
         "values": larger,
         "item_cov": cov,
     }
+
+
+def cold_terms(layout: Layout, values: Globals, features: Tensor) -> Items:
+    """Vectors and offsets that such new items have by their texts, features (item, embed_dim)."""
+    count, zeros = len(features), values["offset"].new_zeros
+    nothing = {"offset": zeros(count), "residual": zeros(count, layout.state_dim)}
+    return item_terms(layout, values | nothing, features)

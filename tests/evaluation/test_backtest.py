@@ -14,6 +14,7 @@ from bayes_interest.evaluation.backtest import backtest, score_backtest
 from bayes_interest.evaluation.scores import BacktestScores
 from bayes_interest.evaluation.summarize import COLUMNS, summarize
 from bayes_interest.evaluation.table import evaluate
+from bayes_interest.events.read import read_items
 from bayes_interest.events.split import split_by_time
 from bayes_interest.interest_model import InterestModel
 from bayes_interest.text.precomputed import PrecomputedVectors
@@ -39,6 +40,27 @@ def value(table: pd.DataFrame, metric: str, k: int | None = None, **where: str) 
 
 
 # ------------------------------------------------------------------ known models
+
+
+@pytest.mark.parametrize("protocol", ["successive", "rolling", "leave_one_out"])
+def test_a_fit_is_not_told_of_items_that_come_later(protocol: str) -> None:
+    class Listening(Rates):
+        told: list[tuple[set[str], set[str], set[str]]] = []  # noqa: RUF012 (of all fits)
+
+        def score_events(self, events: Any, items: Any = None, *more: Any, **others: Any) -> Any:
+            given = set(read_items(items).frame["item_id"])
+            self.told.append((set(self.train["item_id"]), set(self.items), given))
+            return super().score_events(events, items, *more, **others)
+
+    log = LOG.assign(item_id=np.where(LOG.index == LOG.index[-1], "late", LOG["item_id"]))
+    items = pd.DataFrame({"item_id": [*log["item_id"].unique(), "unwanted"], "text": ""})
+    fraction = None if protocol == "leave_one_out" else 0.4
+    run(Listening(), log, items=items, protocol=protocol, fraction=fraction)
+    assert Listening.told
+    for met, before, later in Listening.told:
+        assert "late" not in met
+        assert before == met | {"unwanted"}
+        assert later == set(items["item_id"])
 
 
 def test_an_oracle_is_perfect() -> None:

@@ -219,3 +219,20 @@ def test_tune_makes_interest_models_with_the_encoder(monkeypatch: pytest.MonkeyP
     result = tune(LOG, encoder=encoder, space={"state_dim": [3, 5]}, **options)
     assert made == [(int(dim), encoder) for dim in result.trials["state_dim"]]
     _: Recommender = Bowl(ModelConfig())
+
+
+def test_no_trial_is_told_of_items_that_come_later() -> None:
+    told: list[tuple[set[str], set[str]]] = []
+
+    class Listening(Bowl):
+        def fit(self, events: Any, items: Any = None, config: FitConfig | None = None) -> Bowl:
+            super().fit(events, items, config)
+            told.append((set(self.train["item_id"]), set(self.items)))
+            return self
+
+    log = LOG.assign(item_id=np.where(LOG.index == LOG.index[-1], "late", LOG["item_id"]))
+    items = pd.DataFrame({"item_id": [*log["item_id"].unique(), "unwanted"], "text": ""})
+    frame, options = read_events(log), {"space": SPACE, "n_trials": 1, "progress": False}
+    search(Listening, frame, items, fraction=0.3, **options)
+    assert len(told) == 2  # windows
+    assert all(before == met | {"unwanted"} for met, before in told)

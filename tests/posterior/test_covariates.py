@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
-from bayes_interest.config import EmissionName, FitConfig
+from bayes_interest.config import EmissionName, FitConfig, ModelConfig
 from bayes_interest.events.history import History, make_history
+from bayes_interest.interest_model import InterestModel
 from bayes_interest.model.parameters import COVARIATES
 from bayes_interest.posterior import covariates as module
 from bayes_interest.posterior import held_back
@@ -19,6 +21,7 @@ from bayes_interest.posterior.covariates import SHIFT_SPREAD, Tuned, tune_covari
 from bayes_interest.posterior.online import Forecasts, filter_history, restarted
 from bayes_interest.posterior.posterior import Posterior
 from bayes_interest.posterior.predict import circumstances_of_events, held_back_loss
+from bayes_interest.text.precomputed import PrecomputedVectors
 from tests.fitted import FAMILIES, N_ITEMS, N_USERS, fit, model, simulation
 
 DAY = 86_400.0
@@ -155,6 +158,54 @@ def test_items_that_are_new_and_never_chosen_pull_the_shift_down() -> None:
     assert tuned.cold_shift == pytest.approx(grid[int(np.argmin(losses))], abs=0.11)
 
 
+def shrunk(posterior: Posterior, n_items: int) -> tuple[Posterior, Tensor]:
+    """Without its last items, which are at their prior; and their features."""
+    kept = {"offset": posterior.values["offset"][:n_items]}
+    kept |= {"residual": posterior.values["residual"][:n_items]}
+    small = replace(
+        posterior,
+        layout=replace(posterior.layout, n_items=n_items),
+        values=posterior.values | kept,
+        features=posterior.features[:n_items],
+        item_cov=posterior.item_cov[:n_items],
+        has_text=posterior.has_text[:n_items],
+    )
+    return small, posterior.features[n_items:]
+
+
+@pytest.mark.parametrize("options", [NOTHING, COUNTED])
+def test_the_catalogue_pulls_the_shift_down_as_candidates_do(options: dict[str, Any]) -> None:
+    """Items that nobody met: known to the model, or told beside it."""
+    whole = start("choice", options)
+    with torch.no_grad():
+        for name in ("offset", "residual"):
+            whole.values[name][7:] = 0.0
+    history = random_log(n_items=7)
+    found = forecasts(whole, history)
+    small, unmet = shrunk(whole, 7)
+    rows = forecasts(small, history).rows
+    wanted, tuned = tune_covariates(whole, found), tune_covariates(small, found, unmet)
+    assert tuned.cold_shift == pytest.approx(wanted.cold_shift, abs=1e-3)
+    alone = tune_covariates(small, replace(found, rows=rows))
+    assert tuned.cold_shift < alone.cold_shift - 1.0
+    if wanted.weight is not None:
+        assert tuned.weight is not None
+        torch.testing.assert_close(tuned.weight, wanted.weight, rtol=1e-3, atol=1e-3)
+
+
+def test_a_large_catalogue_is_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items that are alike: a tenth of them, each for ten, says the same."""
+    posterior, unmet = shrunk(start("choice", NOTHING), 7)
+    found = forecasts(posterior, random_log(n_items=7))
+    many = unmet[:1].expand(10 * len(posterior.features), -1)
+    whole = tune_covariates(posterior, found, many)
+    monkeypatch.setattr(module, "MOST_UNMET", 1)
+    assert tune_covariates(posterior, found, many).cold_shift == pytest.approx(
+        whole.cold_shift, abs=1e-3
+    )
+    assert whole.cold_shift < tune_covariates(posterior, found, many[:7]).cold_shift - 0.5
+
+
 def test_a_large_slice_is_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
     posterior, found, _ = chosen()
     whole = tune_covariates(posterior, found)
@@ -244,8 +295,8 @@ def test_a_fit_of_choices_keeps_what_the_slice_says(
 ) -> None:
     seen: list[tuple[Posterior, Forecasts, Tuned]] = []
 
-    def spy(posterior: Posterior, found: Forecasts) -> Tuned:
-        seen.append((posterior, found, tune_covariates(posterior, found)))
+    def spy(posterior: Posterior, found: Forecasts, unmet: Tensor) -> Tuned:
+        seen.append((posterior, found, tune_covariates(posterior, found, unmet)))
         return seen[-1][2]
 
     monkeypatch.setattr(held_back, "tune_covariates", spy)
@@ -270,8 +321,8 @@ def test_a_fit_of_choices_keeps_what_the_slice_says(
 def test_a_context_that_the_slice_weighs_at_nothing_is_nothing(
     refit: bool, context_epochs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def silent(posterior: Posterior, found: Forecasts) -> Tuned:
-        return replace(tune_covariates(posterior, found), context_scale=0.0)
+    def silent(*told: Any) -> Tuned:
+        return replace(tune_covariates(*told), context_scale=0.0)
 
     monkeypatch.setattr(held_back, "tune_covariates", silent)
     config = FitConfig(
@@ -291,3 +342,21 @@ def test_without_a_slice_nothing_is_tuned(
     monkeypatch.setattr(held_back, "tune_covariates", never)
     config = FitConfig(max_epochs=1, n_members=1, progress=False, holdout=0)
     assert fit(simulation(emission).events, emission, config).posterior.cold_shift == 0.0
+
+
+def test_a_large_catalogue_that_nobody_wants_takes_little_of_the_probability() -> None:
+    """Two thousand items of the catalogue beside eleven that people take."""
+    drawn = simulation("choice")
+    vectors = drawn.vectors.set_index("item_id").iloc[:, 0]
+    rng = np.random.default_rng(0)
+    extra = pd.Series(
+        list(rng.normal(size=(2_000, len(vectors.iloc[0])))), [f"x{i}" for i in range(2_000)]
+    )
+    table = {"item_id": [*vectors.index, *extra.index], "vector": [*vectors, *extra]}
+    encoder = PrecomputedVectors(pd.DataFrame(table))
+    door = InterestModel(ModelConfig(emission="choice", state_dim=2), encoder)
+    config = FitConfig(max_epochs=3, n_members=1, progress=False)
+    door.fit(drawn.events, pd.DataFrame({"item_id": table["item_id"]}), config)
+    found = door.interest([door.posterior.vocabulary.users.ids[0]]).set_index("item_id")["mean"]
+    assert found.sum() == pytest.approx(1.0, abs=1e-3)
+    assert found[extra.index].sum() < 0.1  # a slice of 30 events can hardly say less
