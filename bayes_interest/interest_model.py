@@ -253,7 +253,7 @@ class InterestModel:
         latest absorbed event. Smoothed: never use it to score the past. Before a user's first
         event, and for unknown users, there is the walk alone, run backwards: the predictor's
         change has mean zero there. Choices smooth each user over all items: with thousands of
-        items that takes about a second per user.
+        items that takes some seconds per user.
 
         `themes` instead of `items`: name to item ids (their mean), to a text, or to a vector as
         the encoder makes them. `top` keeps the largest credible changes over all users: those

@@ -25,9 +25,9 @@ from bayes_interest.statespace.random_walk import Transition
 
 SITE_STEPS = 30
 TOLERANCE = 1e-4
-MAX_WORK = 200_000_000
-"""Steps times items times squared dimensions of a choice up to which states are smoothed together;
-above, each dimension is on its own."""
+MAX_WORK = 2_000_000_000
+"""Steps times items times squared dimensions of a choice up to which states are smoothed together,
+some four seconds; above, each dimension is on its own."""
 TOGETHER = 2**20
 """Numbers of a covariance table of users smoothed together; choices are smoothed user by user."""
 CHOICE_STEPS = 12
