@@ -163,7 +163,7 @@ def changed(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
 
 def selective(task: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Risk-coverage curves of one real log."""
-    from bayes_interest.evaluation.selective import risk_coverage
+    from bayes_interest.evaluation.selective import area_difference, risk_coverage
 
     kept = options.work / f"{task.replace('/', '--')}.parquet"
     if options.again or not kept.exists():
@@ -174,7 +174,14 @@ def selective(task: str, seed: int, options: argparse.Namespace) -> dict[str, An
     for by in ("expected_hits", "slate_certainty", "history", "history, reversed"):
         curve = risk_coverage(scores["rank"], scores[by], K, scores["user_id"])
         curves[by] = json.loads(curve.to_json(orient="records"))
-    return {"curves": curves, "events": len(scores), "users": int(scores["user_id"].nunique())}
+    above = {
+        other: area_difference(
+            scores["rank"], scores["expected_hits"], scores[other], scores["user_id"], K
+        )
+        for other in ("history", "history, reversed")
+    }
+    n_users = int(scores["user_id"].nunique())
+    return {"curves": curves, "above": above, "events": len(scores), "users": n_users}
 
 
 def scored(task: str, options: argparse.Namespace) -> pd.DataFrame:

@@ -49,7 +49,7 @@ def risk_coverage(
     """
     ranks, sure = (np.asarray(list(part), dtype=float) for part in (rank, certainty))
     _check(ranks, sure, k, coverages)
-    values = np.where(ranks <= k, 1.0 / np.log2(1.0 + ranks), 0.0)
+    values = _gains(ranks, k)
     curve = _Curve(sure, coverages)
     found = curve.means(values, np.ones((1, len(values))))[0]
     everything = float(values.mean())
@@ -65,6 +65,43 @@ def risk_coverage(
     kept = np.asarray(coverages) * len(ranks)
     columns = (coverages, kept, curve.least, found, edges[0], edges[1], gain)
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+
+
+def area_difference(
+    rank: Iterable[float],
+    certainty: Iterable[float],
+    other: Iterable[float],
+    users: Iterable[object],
+    k: int = 10,
+    coverages: Sequence[float] = COVERAGES,
+    prob: float = 0.9,
+    n_boot: int = 500,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """How far the curve by `certainty` lies above that by `other`, on average over coverages.
+
+    Arguments and errors are those of `risk_coverage`. Returns the difference of mean NDCG@k and
+    its bounds of mass `prob`, both curves from the same resamples of users.
+    """
+    ranks, one, two = (np.asarray(list(part), dtype=float) for part in (rank, certainty, other))
+    for sure in (one, two):
+        _check(ranks, sure, k, coverages)
+    values = _gains(ranks, k)
+    curves = _Curve(one, coverages), _Curve(two, coverages)
+
+    def above(weights: np.ndarray) -> np.ndarray:
+        """Of every draw of weights (draw, event), (draw,)."""
+        means = [curve.means(values, weights).mean(1) for curve in curves]
+        return np.asarray(means[0] - means[1])
+
+    who, n_users = _codes(users, len(ranks))
+    draws = [above(one[:, who]) for one in resamples(n_users, n_boot, len(ranks), seed)]
+    lower, upper = bounds(np.concatenate(draws)[:, None], [n_users], prob)
+    return float(above(np.ones((1, len(values))))[0]), float(lower[0]), float(upper[0])
+
+
+def _gains(ranks: np.ndarray, k: int) -> np.ndarray:
+    return np.where(ranks <= k, 1.0 / np.log2(1.0 + ranks), 0.0)
 
 
 class _Curve:

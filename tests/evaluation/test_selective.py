@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bayes_interest.errors import InputError
 from bayes_interest.evaluation.metrics import ndcg
-from bayes_interest.evaluation.selective import COLUMNS, risk_coverage
+from bayes_interest.evaluation.selective import COLUMNS, area_difference, risk_coverage
 
 RANK = np.array([1.0, 3.0, 1.0, 20.0])
 
@@ -64,6 +64,25 @@ def test_bounds_resample_users_and_follow_prob_and_seed() -> None:
     values = np.where(rank <= 10, 1.0 / np.log2(1.0 + rank), 0.0)
     half = 1.645 * values.std() / 20
     assert alone["upper"][0] - alone["lower"][0] == pytest.approx(2 * half, rel=0.1)
+
+
+def test_one_curve_above_another_is_the_mean_of_their_differences() -> None:
+    rng = np.random.default_rng(2)
+    rank, users = rng.integers(1, 20, 400), rng.integers(0, 40, 400)
+    good, chance = -rank + rng.normal(size=400), rng.random(400)
+    ask = {"rank": rank, "users": users, "n_boot": 200}
+    value, lower, upper = area_difference(certainty=good, other=chance, **ask)
+    means = [risk_coverage(rank, sure)["ndcg"].mean() for sure in (good, chance)]
+    assert value == pytest.approx(means[0] - means[1])
+    assert 0.0 < lower < value < upper
+    assert area_difference(certainty=chance, other=chance, **ask) == (0.0, 0.0, 0.0)
+    # The same users are in both curves: the bounds are narrower than of two apart.
+    apart = [risk_coverage(certainty=sure, **ask) for sure in (good, good + 1e-3 * chance)]
+    spread = [float((one["upper"] - one["lower"]).mean()) for one in apart]
+    _, lower, upper = area_difference(certainty=good, other=good + 1e-3 * chance, **ask)
+    assert upper - lower < 0.2 * min(spread)
+    with pytest.raises(InputError, match=r"certainty at position 1 is NaN"):
+        area_difference(RANK, RANK, [1, np.nan, 3, 4], ["a"] * 4)
 
 
 def test_impossible_arguments_are_named() -> None:
