@@ -28,7 +28,7 @@ from benchmarks.coverage_worlds import (
 )
 
 OUT = Path(__file__).parent
-WORLDS = {"small": 40, "prior": 100, "middle": 10, "large": 5, "wide": 10, "deep": 20}
+WORLDS = {"small": 40, "prior": 100, "middle": 10, "large": 5, "wide": 10, "deep": 40}
 GOAL, GOAL_OF_STRATA = (0.89, 0.91), (0.87, 0.93)
 N_BOOT, BAND = 2000, 0.9
 ALL = "all"

@@ -33,6 +33,10 @@ from bayes_interest.posterior.stages import fitted, given_by, scaled
 from bayes_interest.progress import logger, shown, shown_if
 from bayes_interest.text.encoder import Encoder
 
+UNMET = (
+    "{:,} items of the catalogue that nobody chose are as likely as their texts say: there is no "
+    "held-back slice to say how likely such items are"
+)
 POINTS = (
     "global parameters are points, which makes intervals too narrow: drawing them would take long, "
     "or cannot be done beside a context network; FitConfig(n_members=16) asks for it"
@@ -99,6 +103,8 @@ def _learned(
         ready, full, chosen, held = best.ready, best.full, best.chosen, best.shift
         if held is None and kind == "choice":
             ready, full = with_catalogue(ready, full, device)
+            if unmet := len(ready.vocabulary.items) - ready.n_fit:
+                best.notes.append(UNMET.format(unmet))
         if fit.n_members == "auto" and full.layout.emission != "choice" and not draws_all(full):
             best.notes.append(POINTS)
         result = chosen

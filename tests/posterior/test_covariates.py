@@ -344,19 +344,35 @@ def test_without_a_slice_nothing_is_tuned(
     assert fit(simulation(emission).events, emission, config).posterior.cold_shift == 0.0
 
 
+def beside_unwanted(n_extra: int, config: FitConfig, **options: Any) -> InterestModel:
+    """Fitted on a log of choices, with a catalogue that has items beside those of the log."""
+    drawn = simulation("choice")
+    rng, names = np.random.default_rng(0), [f"x{i}" for i in range(n_extra)]
+    known = drawn.vectors.set_index("item_id").iloc[:, 0]
+    extra = rng.normal(size=(n_extra, len(known.iloc[0])))
+    table = pd.DataFrame({"item_id": [*known.index, *names], "vector": [*known, *extra]})
+    door = InterestModel(
+        ModelConfig(emission="choice", state_dim=2, **options), PrecomputedVectors(table)
+    )
+    return door.fit(drawn.events, table[["item_id"]], config)
+
+
 def test_a_large_catalogue_that_nobody_wants_takes_little_of_the_probability() -> None:
     """Two thousand items of the catalogue beside eleven that people take."""
-    drawn = simulation("choice")
-    vectors = drawn.vectors.set_index("item_id").iloc[:, 0]
-    rng = np.random.default_rng(0)
-    extra = pd.Series(
-        list(rng.normal(size=(2_000, len(vectors.iloc[0])))), [f"x{i}" for i in range(2_000)]
-    )
-    table = {"item_id": [*vectors.index, *extra.index], "vector": [*vectors, *extra]}
-    encoder = PrecomputedVectors(pd.DataFrame(table))
-    door = InterestModel(ModelConfig(emission="choice", state_dim=2), encoder)
-    config = FitConfig(max_epochs=3, n_members=1, progress=False)
-    door.fit(drawn.events, pd.DataFrame({"item_id": table["item_id"]}), config)
+    door = beside_unwanted(2_000, FitConfig(max_epochs=3, n_members=1, progress=False))
     found = door.interest([door.posterior.vocabulary.users.ids[0]]).set_index("item_id")["mean"]
     assert found.sum() == pytest.approx(1.0, abs=1e-3)
-    assert found[extra.index].sum() < 0.1  # a slice of 30 events can hardly say less
+    unwanted = found[found.index.str.startswith("x")]
+    assert len(unwanted) == 2_000
+    assert unwanted.sum() < 0.1  # a slice of 30 events can hardly say less
+
+
+@pytest.mark.parametrize(("context_layers", "told"), [(1, True), (0, False)])
+def test_a_fit_without_a_slice_says_what_it_does_not_know(context_layers: int, told: bool) -> None:
+    """A network is never drawn, so its fit is one of a large log."""
+    config = FitConfig(max_epochs=1, n_members=1, progress=False, holdout=0.0)
+    door = beside_unwanted(3, config, context_layers=context_layers, context_dim=4)
+    said = any(
+        "3 items of the catalogue that nobody chose" in n for n in door.posterior.summary.notes
+    )
+    assert said == told
