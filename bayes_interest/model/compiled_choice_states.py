@@ -32,6 +32,8 @@ SWEEPS, TOLERANCE = 8, 1e-2  # the latter in standard deviations of the state
 EFFICIENCY = 0.1
 """Where weighted points are worth less than this share of them, for a choice too sharp for so few,
 the site takes a part of what it says."""
+NARROWEST = 1e-2
+"""What is left of a variance, at least, in one sweep: less the points do not see."""
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -131,7 +133,7 @@ def _raised(
         for i in range(n_items):
             level[i] -= (along[k, i] - centre) ** 2
     for i in range(n_items):
-        level[i] = base[i] + np.log1p(0.5 * rho**2 * level[i]) / rho
+        level[i] = base[i] + np.log1p(0.5 * rho**2 * max(level[i], 0.0)) / rho
     for d in range(dim):
         for i in range(n_items):
             level[i] += vectors[d, i] * y[d]
@@ -194,7 +196,7 @@ def _site(mean: Array, cov: Array, told: Array, pull: Array, precision: Array) -
         for e in range(dim):
             total = 0.0
             for k in range(dim):
-                total += way[d, k] * way[e, k] / own[k]
+                total += way[d, k] * way[e, k] / max(own[k], NARROWEST)
             precision[d, e] = total
         precision[d, d] += told[d] - 1.0
     own, way = np.linalg.eigh(precision)

@@ -183,3 +183,9 @@ def test_states_are_finite_however_much_a_choice_says(dim: int, size: float) -> 
     assert float(torch.linalg.eigvalsh(cov).min()) > 0.0
     if size <= 1e-6:
         assert float(mean.abs().max()) < 1e-4  # choices say nothing
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_states_stay_finite_where_covariances_are_rounding_errors(seed: int) -> None:
+    for part in case(16, n=12, size=1e4, seed=seed).smoothed():
+        assert bool(torch.isfinite(part).all())
